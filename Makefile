@@ -1,0 +1,61 @@
+# Two commands on a fresh machine (Python 3.11+ with venv, and make):
+#   make up     set everything up, run the loop on the shipped example, serve on http://127.0.0.1:8700
+#   make test   set up what the tests need and run them
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ASSAY := $(CURDIR)/$(BIN)/assay
+EXAMPLE := examples/support
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Assay needs Python 3.11 or newer; run: make PYTHON=/path/to/python3.11 up")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+.PHONY: install
+install: $(VENV)/.installed  ## Create .venv from the lock file
+
+.PHONY: model
+model: $(VENV)/.installed  ## Pull the local model's weights (once)
+	@$(ASSAY) models pull local
+
+.PHONY: demo
+demo: model  ## Run the loop on the shipped example and print the verdict
+	@cd $(EXAMPLE) && $(ASSAY) demo
+
+.PHONY: up
+up: model  ## Set up, run the loop once, serve on http://127.0.0.1:8700
+	@cd $(EXAMPLE) && $(ASSAY) demo --once && exec $(ASSAY) up
+
+.PHONY: test
+test: $(VENV)/.installed-dev model  ## Set up what the tests need and run them
+	$(BIN)/python -m pytest
+
+.PHONY: check
+check: $(VENV)/.installed-dev  ## Linters, types, layers, generated docs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: lock
+lock:  ## Write the lock files again (needs uv)
+	uv pip compile -q pyproject.toml --universal --python-version 3.11 --extra local --extra console --group build --generate-hashes --no-annotate --no-header -o requirements.lock
+	uv pip compile -q pyproject.toml --universal --python-version 3.11 --extra local --extra console --group build --group dev --generate-hashes --no-annotate --no-header -c requirements.lock -o requirements-dev.lock
+
+.PHONY: clean
+clean:  ## Remove the environment and the example's store
+	rm -rf $(VENV) $(EXAMPLE)/.assay
