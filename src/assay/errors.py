@@ -102,7 +102,7 @@ class DeadlineExceeded(RequestError):
 
 
 class ProviderError(AssayError):
-    """The upstream failed. `upstream_status` is its HTTP status, if it had one; `body` its words, cut short."""
+    """The upstream failed: `upstream_status` is its HTTP status, if any; `body` its words, cut short."""
 
     status = 502
     code = "provider_error"

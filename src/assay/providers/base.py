@@ -1,0 +1,59 @@
+"""What a provider is. The wire formats live beside this file; sockets live in assay.providers.transport.
+
+Two protocols, one seam. An `Upstream` is a Handler with a name and an end: the gateway calls nothing else.
+A `WireFormat` is pure translation between the canonical types and one HTTP API, without I/O; the Upstream of
+assay.providers.http joins a WireFormat to the transport. Models in this process are Upstreams themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+from assay.errors import ProviderError
+from assay.types import Event, Request, Response
+
+
+class Upstream(Protocol):
+    """Where calls end. `name` is the provider's name in the configuration."""
+
+    name: str
+
+    def __call__(self, request: Request) -> AsyncIterator[Event]:
+        """Answers with events in the grammar of assay.types.events; raises AssayError, nothing else.
+
+        `request.model` is the upstream's name for the model. Closing the iterator cancels the call.
+        """
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class EventDecoder(Protocol):
+    """The state machine of one streamed reply."""
+
+    def feed(self, event: str, data: str) -> Sequence[Event]:
+        """The canonical events of one server-sent event. Raises BadResponse, or the error it carries."""
+        ...
+
+    def end(self) -> Sequence[Event]:
+        """What the end of the stream means: the last events, or BadResponse when it was cut off."""
+        ...
+
+
+class WireFormat(Protocol):
+    """One HTTP API of one provider, as pure functions."""
+
+    def encode(self, request: Request) -> tuple[str, bytes]:
+        """Path (below the base URL) and body. Raises UnsupportedFeature for what it cannot carry."""
+        ...
+
+    def headers(self, api_key: str | None) -> tuple[tuple[str, str], ...]: ...
+
+    def decode(self, body: bytes) -> Response:
+        """Raises BadResponse when the body is not what the dialect allows."""
+        ...
+
+    def events(self) -> EventDecoder: ...
+
+    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError: ...
