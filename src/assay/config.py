@@ -1,0 +1,363 @@
+"""Settings, read once: assay.toml, and the only place that looks at the environment.
+
+Nothing here opens a file of the store, a socket or a model; `load` returns values and everything else is
+given what it needs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+from urllib.parse import urlsplit
+
+import msgspec
+
+from assay.errors import ConfigError
+from assay.types import Value
+
+FILE_NAME = "assay.toml"
+ProviderDialect: TypeAlias = Literal["openai", "anthropic", "gemini", "local", "scripted"]
+
+
+class ServerSettings(Value, forbid_unknown_fields=True):
+    """Where `assay up` listens, and the largest request body it takes."""
+
+    host: str = "127.0.0.1"
+    port: int = 8700
+    max_body_bytes: int = 20 * 1024 * 1024
+
+
+class StorageSettings(Value, forbid_unknown_fields=True):
+    """`url`: sqlite:///PATH; a relative path starts at the folder of assay.toml."""
+
+    url: str = "sqlite:///.assay/assay.db"
+
+
+class TraceSettings(Value, forbid_unknown_fields=True):
+    """`flush_interval_s`: the most that a kill -9 can lose; `queue_spans`: how many may wait in memory."""
+
+    flush_interval_s: float = 0.2
+    queue_spans: int = 10_000
+    capture_content: bool = True
+
+
+class ProviderSettings(Value, forbid_unknown_fields=True):
+    """Who serves models.
+
+    `base_url` and `api_key` are for HTTP dialects; `path` (a GGUF file), `context_tokens` and `slots`
+    (calls at once) for local; `replies` for scripted.
+    """
+
+    dialect: ProviderDialect
+    base_url: str | None = None
+    api_key: str | None = None
+    path: str | None = None
+    context_tokens: int | None = None
+    slots: int | None = None
+    replies: tuple[str, ...] = ()
+
+
+class ModelSettings(Value, forbid_unknown_fields=True):
+    """A name that callers use: whose model it is, and that model's name upstream."""
+
+    provider: str
+    model: str | None = None
+    deadline_s: float | None = None
+
+
+class _File(Value, forbid_unknown_fields=True):
+    server: ServerSettings = ServerSettings()
+    storage: StorageSettings = StorageSettings()
+    trace: TraceSettings = TraceSettings()
+    providers: dict[str, ProviderSettings] = {}  # noqa: RUF012
+    models: dict[str, ModelSettings] = {}  # noqa: RUF012
+
+
+class Config(Value):
+    """Everything that was configured. `root` is the folder that relative paths start from."""
+
+    root: Path
+    file: Path | None
+    cache_dir: Path
+    server: ServerSettings
+    storage: StorageSettings
+    trace: TraceSettings
+    providers: dict[str, ProviderSettings]
+    models: dict[str, ModelSettings]
+    environment: Mapping[str, str]
+
+    def secret(self, reference: str | None, *, where: str) -> str | None:
+        """The value behind `env:NAME`. Raises ConfigError when the variable is not set."""
+        if reference is None:
+            return None
+        name = reference.removeprefix("env:")
+        value = self.environment.get(name)
+        if not value:
+            raise ConfigError(
+                f"{where} refers to the environment variable {name}, which is not set; export {name}=..."
+            )
+        return value
+
+    def path(self, name: str) -> Path:
+        """A folder or file beside assay.toml."""
+        return self.root / name
+
+    @property
+    def storage_url(self) -> str:
+        """The store's URL with an absolute path."""
+        scheme, _, path = self.storage.url.partition(":///")
+        if scheme == "sqlite" and path and path != ":memory:":
+            return f"sqlite:///{self.root / Path(path).expanduser()}"
+        return self.storage.url
+
+
+def load(
+    file: Path | str | None = None, *, environment: Mapping[str, str] = os.environ, start: Path | None = None
+) -> Config:
+    """Reads `file`, else $ASSAY_CONFIG, else the nearest assay.toml at or above `start`, else the defaults.
+
+    Raises ConfigError naming the file, the line where known, the key, what is wrong and what is allowed.
+    """
+    path = _find(file, environment, start or Path.cwd())
+    parsed = _File()
+    if path is not None:
+        parsed = _parse(path)
+    providers = {"local": ProviderSettings("local"), **parsed.providers}
+    models = {"local": ModelSettings("local"), **parsed.models}
+    return Config(
+        root=path.parent if path else (start or Path.cwd()),
+        file=path,
+        cache_dir=_cache_dir(environment),
+        server=parsed.server,
+        storage=parsed.storage,
+        trace=parsed.trace,
+        providers=providers,
+        models=models,
+        environment=dict(environment),
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """True for localhost and addresses that only this machine can reach."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _find(file: Path | str | None, environment: Mapping[str, str], start: Path) -> Path | None:
+    named = file or environment.get("ASSAY_CONFIG")
+    if named:
+        path = Path(named).expanduser().resolve()
+        if not path.is_file():
+            raise ConfigError(
+                f"There is no configuration file {path}; create it, or leave out --config and ASSAY_CONFIG"
+            )
+        return path
+    for folder in (start.resolve(), *start.resolve().parents):
+        candidate = folder / FILE_NAME
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _cache_dir(environment: Mapping[str, str]) -> Path:
+    if named := environment.get("ASSAY_CACHE_DIR"):
+        return Path(named).expanduser()
+    base = environment.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "assay"
+
+
+# --- checking a file, with the place of each mistake ---------------------------------------------
+
+
+def _parse(path: Path) -> _File:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    place = _Places(path, text)
+    _check_keys(raw, _File, (), place)
+    parsed = msgspec.convert(raw, _File)
+    _check_values(parsed, place)
+    return parsed
+
+
+class _Places:
+    """Finds the line of a key, for error messages only."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        self.lines = text.splitlines()
+
+    def error(self, keys: tuple[str, ...], problem: str) -> ConfigError:
+        line = self.line(keys)
+        where = f"{self.path}:{line}" if line else f"{self.path}"
+        return ConfigError(f"{where}: {'.'.join(keys) or 'the file'}: {problem}")
+
+    def line(self, keys: tuple[str, ...]) -> int | None:
+        table: tuple[str, ...] = ()
+        best: int | None = None
+        depth = 0
+        for number, text in enumerate(self.lines, 1):
+            stripped = text.strip()
+            if stripped.startswith("["):
+                table = _split_key(stripped.strip("[]").split("]")[0])
+                current = table
+            elif "=" in stripped and not stripped.startswith("#"):
+                current = (*table, *_split_key(stripped.split("=", 1)[0]))
+            else:
+                continue
+            shared = 0
+            for ours, theirs in zip(keys, current, strict=False):
+                if ours != theirs:
+                    break
+                shared += 1
+            if shared in (len(current), len(keys)) and shared > depth:
+                depth, best = shared, number
+        return best
+
+
+def _split_key(text: str) -> tuple[str, ...]:
+    pieces = re.findall(r'"([^"]*)"|\'([^\']*)\'|([A-Za-z0-9_-]+)', text)
+    return tuple(next(group for group in piece if group) if any(piece) else "" for piece in pieces)
+
+
+def _check_keys(raw: Mapping[str, Any], kind: type[Value], keys: tuple[str, ...], place: _Places) -> None:
+    """Unknown keys, wrong shapes and wrong values one by one, so that the message can name the full key."""
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    for name, value in raw.items():
+        here = (*keys, name)
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise place.error(here, f"unknown key{hint} (allowed here: {', '.join(fields)})")
+        wanted = fields[name].type
+        table = _table_type(wanted)
+        if table is None:
+            _check_type(value, wanted, here, place)
+            continue
+        nested, many = table
+        if not isinstance(value, Mapping):
+            raise place.error(here, f"expected a table, got {_toml_type(value)}")
+        if not many:
+            _check_keys(value, nested, here, place)
+            continue
+        for inner, item in value.items():
+            if not isinstance(item, Mapping):
+                raise place.error((*here, inner), f"expected a table, got {_toml_type(item)}")
+            _check_keys(item, nested, (*here, inner), place)
+            required = [field.name for field in msgspec.structs.fields(nested) if field.required]
+            if missing := [field for field in required if field not in item]:
+                raise place.error((*here, inner), f"the key {missing[0]} is missing")
+
+
+def _table_type(wanted: Any) -> tuple[type[Value], bool] | None:
+    if isinstance(wanted, type) and issubclass(wanted, Value):
+        return wanted, False
+    args = get_args(wanted)
+    if len(args) == 2 and isinstance(args[1], type) and issubclass(args[1], Value):
+        return args[1], True
+    return None
+
+
+def _check_type(value: Any, wanted: Any, keys: tuple[str, ...], place: _Places) -> None:
+    try:
+        msgspec.convert(value, wanted, strict=True)
+    except msgspec.ValidationError as error:
+        choices = [str(choice) for choice in get_args(wanted) if isinstance(choice, str)]
+        if choices:
+            raise place.error(keys, f"{value!r} is not one of {', '.join(choices)}") from error
+        message = str(error).split(" - at ")[0]
+        raise place.error(keys, f"{message[0].lower()}{message[1:]}") from error
+
+
+def _toml_type(value: object) -> str:
+    names = {str: "a string", bool: "a boolean", int: "an integer", float: "a float", list: "an array"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _check_values(parsed: _File, place: _Places) -> None:
+    if not 0 <= parsed.server.port <= 65535:
+        raise place.error(("server", "port"), f"{parsed.server.port} is not a port (0 to 65535)")
+    if parsed.server.max_body_bytes < 1:
+        raise place.error(("server", "max_body_bytes"), "must be at least 1")
+    if not 0 < parsed.trace.flush_interval_s <= 60:
+        raise place.error(("trace", "flush_interval_s"), "must be above 0 and at most 60 seconds")
+    if parsed.trace.queue_spans < 1:
+        raise place.error(("trace", "queue_spans"), "must be at least 1")
+    scheme = parsed.storage.url.partition(":")[0]
+    if scheme != "sqlite" or not parsed.storage.url.startswith("sqlite:///"):
+        raise place.error(("storage", "url"), f"{parsed.storage.url!r} is not of the form sqlite:///PATH")
+    for name, provider in parsed.providers.items():
+        _check_provider(("providers", name), provider, place)
+    known = {"local", *parsed.providers}
+    for name, model in parsed.models.items():
+        if model.provider not in known:
+            allowed = ", ".join(sorted(known))
+            raise place.error(
+                ("models", name, "provider"),
+                f"there is no provider {model.provider!r} (there are: {allowed})",
+            )
+        if model.deadline_s is not None and model.deadline_s <= 0:
+            raise place.error(("models", name, "deadline_s"), "must be above 0 seconds")
+
+
+def _check_provider(keys: tuple[str, ...], provider: ProviderSettings, place: _Places) -> None:
+    if provider.api_key is not None and not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*", provider.api_key):
+        raise place.error(
+            (*keys, "api_key"),
+            'secrets are named, not written: use "env:NAME" and export NAME (what stands here is not shown)',
+        )
+    if provider.dialect in {"anthropic", "gemini"}:
+        raise place.error(
+            (*keys, "dialect"),
+            f"{provider.dialect} is not served yet (this version serves: openai, local, scripted)",
+        )
+    if provider.dialect == "openai":
+        if provider.base_url is None:
+            raise place.error(keys, 'base_url is missing, for example "https://api.openai.com/v1"')
+        url = urlsplit(provider.base_url)
+        if url.scheme not in {"http", "https"} or not url.hostname:
+            raise place.error(
+                (*keys, "base_url"), f"{provider.base_url!r} is not an http:// or https:// address"
+            )
+        if url.username or url.password:
+            raise place.error((*keys, "base_url"), "must not hold credentials; use api_key")
+        if url.scheme == "http" and provider.api_key and not is_loopback(url.hostname):
+            raise place.error((*keys, "base_url"), "would send the api_key unencrypted; use https://")
+    for name, dialects in _ONLY_FOR.items():
+        if getattr(provider, name) not in (None, ()) and provider.dialect not in dialects:
+            raise place.error(
+                (*keys, name), f"is for the dialect {' or '.join(dialects)}, not {provider.dialect}"
+            )
+    for name in ("context_tokens", "slots"):
+        value = getattr(provider, name)
+        if value is not None and value < 1:
+            raise place.error((*keys, name), "must be at least 1")
+
+
+_ONLY_FOR: dict[str, tuple[str, ...]] = {
+    "base_url": ("openai", "anthropic", "gemini"),
+    "api_key": ("openai", "anthropic", "gemini"),
+    "path": ("local",),
+    "context_tokens": ("local",),
+    "slots": ("local",),
+    "replies": ("scripted",),
+}
