@@ -1,0 +1,24 @@
+"""Traces: spans in (bounded, off the hot path) and out (lists, trees, messages)."""
+
+from __future__ import annotations
+
+from assay.trace.rows import dollars
+from assay.trace.span import OpenSpan, Span, Tracer, current_span, error_type, new_span_id, new_trace_id
+from assay.trace.store import SpanNode, TraceStore, TraceSummary
+from assay.trace.writer import SpanWriter, WriterState
+
+__all__ = [
+    "OpenSpan",
+    "Span",
+    "SpanNode",
+    "SpanWriter",
+    "TraceStore",
+    "TraceSummary",
+    "Tracer",
+    "WriterState",
+    "current_span",
+    "dollars",
+    "error_type",
+    "new_span_id",
+    "new_trace_id",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from assay.storage import Json, metadata
+from assay.storage import metadata
 
 messages = sa.Table(
     "messages",
@@ -39,6 +39,8 @@ spans = sa.Table(
     # Whole picodollars (1e-12 USD): sums are exact.
     sa.Column("cost_pico", sa.BigInteger),
     sa.Column("input_id", sa.String(32), sa.ForeignKey("messages.id")),
-    sa.Column("output_ids", Json),
-    sa.Column("attributes", Json, nullable=False),
+    # Ids of messages, with spaces between.
+    sa.Column("output_ids", sa.Text),
+    # A JSON object.
+    sa.Column("attributes", sa.Text, nullable=False),
 )

@@ -1,0 +1,163 @@
+"""The one writer of spans: a bounded queue and a thread, so that no call waits for the disk.
+
+What is promised: a span that `flush` or `close` returned for can be read back; a kill -9 loses at most what
+was recorded in the last `flush_interval_s`. While the disk refuses, spans wait in the queue and the
+writer tries again; when the queue is full, new spans are dropped and counted in `state.dropped`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+
+import msgspec
+import sqlalchemy as sa
+
+from assay.errors import StorageError
+from assay.storage import Store
+from assay.trace.rows import MessageRow, span_rows
+from assay.trace.span import Span
+from assay.trace.tables import messages, spans
+
+log = logging.getLogger("assay.trace")
+
+_BATCH = 500
+_RETRY_S = 2.0
+_KNOWN = 100_000
+
+
+class WriterState(msgspec.Struct, frozen=True):
+    """`waiting` spans are recorded and not yet stored; `error` is why the last write failed, if it did."""
+
+    written: int
+    waiting: int
+    dropped: int
+    error: str | None
+
+
+class SpanWriter:
+    """Thread-safe. `record` never blocks; `flush` and `close` do."""
+
+    def __init__(self, store: Store, *, flush_interval_s: float = 0.2, queue_spans: int = 10_000) -> None:
+        self._store = store
+        self._interval_s = flush_interval_s
+        self._bound = queue_spans
+        self._queue: deque[Span] = deque()
+        self._work = threading.Event()
+        self._hurry = threading.Event()
+        self._flushed = threading.Condition()
+        self._recorded = 0
+        self._written = 0
+        self._dropped = 0
+        self._rounds = 0
+        self._error: str | None = None
+        self._closing = False
+        self._known: set[str] = set()
+        self._thread = threading.Thread(target=self._run, name="assay-spans", daemon=True)
+        self._thread.start()
+
+    def record(self, span: Span) -> None:
+        """Takes a span for storing, or counts it as dropped when the queue is full."""
+        if len(self._queue) >= self._bound or self._closing:
+            self._dropped += 1
+            if self._dropped == 1:
+                log.error("spans are being dropped: the queue of %d is full (%s)", self._bound, self._error)
+            return
+        self._queue.append(span)
+        self._recorded += 1
+        if not self._work.is_set():
+            self._work.set()
+
+    @property
+    def state(self) -> WriterState:
+        return WriterState(self._written, len(self._queue), self._dropped, self._error)
+
+    def flush(self) -> None:
+        """Returns when everything recorded so far is stored. Raises StorageError when trying that fails."""
+        with self._flushed:
+            target, tries = self._recorded, self._rounds
+            self._hurry.set()
+            self._work.set()
+            self._flushed.wait_for(lambda: self._written >= target or (self._error and self._rounds > tries))
+            if self._written < target:
+                raise StorageError(self._error or "the span writer has stopped")
+
+    def close(self) -> None:
+        """Stores what waits and stops. Raises StorageError saying how many spans were lost, if any were."""
+        if self._closing:
+            return
+        self._closing = True
+        self._hurry.set()
+        self._work.set()
+        self._thread.join()
+        self._drain()
+        if self._queue:
+            raise StorageError(f"{len(self._queue)} spans could not be stored: {self._error}")
+
+    def _run(self) -> None:
+        while True:
+            self._work.wait()
+            # Let a batch gather, unless somebody waits for it.
+            self._hurry.wait(self._interval_s)
+            self._hurry.clear()
+            self._work.clear()
+            self._drain()
+            if self._closing:
+                return
+            if self._error is not None:
+                self._hurry.wait(_RETRY_S)
+                self._work.set()
+
+    def _drain(self) -> None:
+        while self._queue:
+            batch = [self._queue[index] for index in range(min(_BATCH, len(self._queue)))]
+            try:
+                self._write(batch)
+            except StorageError as error:
+                if self._error is None:
+                    log.warning("%d spans wait: %s", len(self._queue), error)
+                self._settle(0, str(error))
+                return
+            for _ in batch:
+                self._queue.popleft()
+            self._settle(len(batch), None)
+
+    def _settle(self, written: int, error: str | None) -> None:
+        with self._flushed:
+            self._written += written
+            self._error = error
+            self._rounds += 1
+            self._flushed.notify_all()
+
+    def _write(self, batch: list[Span]) -> None:
+        nodes: dict[str, MessageRow] = {}
+        rows = []
+        for span in batch:
+            try:
+                row, needed = span_rows(span)
+            except (TypeError, ValueError) as error:
+                self._dropped += 1
+                log.error("span %s (%s) cannot be stored and is dropped: %s", span.span_id, span.name, error)
+                continue
+            rows.append(row)
+            nodes.update((node.id, node) for node in needed if node.id not in self._known)
+        try:
+            with self._store.write() as connection:
+                if nodes:
+                    connection.execute(
+                        _INSERT_MESSAGE, [msgspec.structs.asdict(node) for node in nodes.values()]
+                    )
+                if rows:
+                    connection.execute(_INSERT_SPAN, rows)
+        except StorageError:
+            # Messages that were stored once may have been deleted since: offer all of them again.
+            self._known.clear()
+            raise
+        if len(self._known) > _KNOWN:
+            self._known.clear()
+        self._known.update(nodes)
+
+
+_INSERT_MESSAGE = sa.insert(messages).prefix_with("OR IGNORE", dialect="sqlite")
+_INSERT_SPAN = sa.insert(spans)
