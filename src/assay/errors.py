@@ -3,7 +3,7 @@
     AssayError
       ConfigError            a file or setting is wrong         (PromptError, DatasetError)
       RequestError           the caller's to mend               (AuthError, BudgetExceeded, GuardRejected,
-                             UnsupportedFeature, NotFound, DeadlineExceeded, ContextExceeded)
+                             UnsupportedFeature, NotFound, Conflict, DeadlineExceeded, ContextExceeded)
       ProviderError          the upstream's                     (RateLimited, ProviderTimeout,
                              ProviderUnavailable, BadResponse)
       StorageError           the store's
@@ -71,6 +71,13 @@ class NotFound(RequestError):
 
     status = 404
     code = "not_found"
+
+
+class Conflict(RequestError):
+    """Somebody else holds it, or changed it first: says who."""
+
+    status = 409
+    code = "conflict"
 
 
 class BudgetExceeded(RequestError):
