@@ -1,0 +1,137 @@
+"""What a call costs, by the genai-prices list. Budgets and sums live elsewhere; unknown is never zero.
+
+The list is a snapshot that ships with the installed genai-prices; nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TypeAlias
+
+import genai_prices
+from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import ModelPrice, TieredPrices
+
+from assay.errors import ConfigError
+from assay.types import Cost, Usage, replace
+
+Pricing: TypeAlias = Callable[[str, Usage | None], Cost]
+"""(the model's upstream name, its usage) to a Cost."""
+
+SOURCE = f"genai-prices {genai_prices.__version__}"
+_MILLION = 1_000_000
+
+# How each class of tokens is told to genai-prices, whose totals include their details.
+_KEYS: dict[str, tuple[str, ...]] = {
+    "input": ("input_tokens",),
+    "input_audio": ("input_tokens", "input_audio_tokens"),
+    "input_image": ("input_tokens", "input_image_tokens"),
+    "cache_read": ("input_tokens", "cache_read_tokens"),
+    "cache_read_audio": (
+        "input_tokens",
+        "input_audio_tokens",
+        "cache_read_tokens",
+        "cache_audio_read_tokens",
+    ),
+    "cache_write": ("input_tokens", "cache_write_tokens", "cache_write_5m_tokens"),
+    "cache_write_1h": ("input_tokens", "cache_write_tokens", "cache_write_1h_tokens"),
+    "output": ("output_tokens",),
+    "reasoning": ("output_tokens", "output_reasoning_tokens"),
+    "output_audio": ("output_tokens", "output_audio_tokens"),
+    "output_image": ("output_tokens", "output_image_tokens"),
+}
+
+
+def free(reason: str) -> Pricing:
+    """Models that nobody bills for: exactly 0 dollars."""
+    cost = Cost("exact", Decimal(0), reason)
+
+    def price(_model: str, _usage: Usage | None) -> Cost:
+        return cost
+
+    return price
+
+
+def unpriced(reason: str) -> Pricing:
+    """Models of which no price is known."""
+    cost = Cost("unknown", None, reason)
+
+    def price(_model: str, _usage: Usage | None) -> Cost:
+        return cost
+
+    return price
+
+
+def listed(
+    provider: str | None = None, *, url: str | None = None, clock: Callable[[], float] = time.time
+) -> Pricing:
+    """Prices of a provider by its genai-prices id ("openai"), or by its API's URL.
+
+    Raises ConfigError for an id that the list does not have; a URL that it does not know is unpriced.
+    """
+    snapshot = get_snapshot()
+    try:
+        found = snapshot.find_provider(None, provider, url)
+    except LookupError as error:
+        if provider is None:
+            return unpriced(f'{SOURCE} knows no provider at {url}; name one with prices = "..."')
+        known = ", ".join(sorted(entry.id for entry in snapshot.providers))
+        raise ConfigError(f"There is no price list {provider!r}; there are: {known}") from error
+    rates: dict[tuple[str, int], dict[str, Decimal] | ModelPrice | None] = {}
+
+    def price(model: str, usage: Usage | None) -> Cost:
+        if usage is None:
+            return Cost("unknown", None, "the upstream reported no usage")
+        # Prices change by date and by time of day, at whole minutes.
+        minute = int(clock() // 60)
+        key = (model, minute)
+        if key not in rates:
+            if len(rates) > 1000:
+                rates.clear()
+            rates[key] = _rates(found.id, model, minute)
+        known = rates[key]
+        if known is None:
+            return Cost("unknown", None, f"{SOURCE} has no price for {model} of {found.id}")
+        usd = _linear(known, usage) if isinstance(known, dict) else _by_list(known, usage)
+        return Cost("estimated" if usage.estimated else "exact", usd, SOURCE)
+
+    return price
+
+
+def _rates(provider: str, model: str, minute: int) -> dict[str, Decimal] | ModelPrice | None:
+    """Dollars a token for each class; the list's own object where prices have tiers; None if unknown."""
+    try:
+        _, info = get_snapshot().find_provider_model(model, None, provider, None)
+    except LookupError:
+        return None
+    prices = info.get_prices(datetime.fromtimestamp(minute * 60, UTC))
+    named = {name: value for name, value in vars(prices).items() if value is not None}
+    if not any(name.startswith(("input", "output")) for name in named):
+        return None
+    if any(isinstance(value, TieredPrices) for value in named.values()):
+        return prices
+    return {name: _by_list(prices, replace(Usage(), **{name: _MILLION})) / _MILLION for name in _KEYS}
+
+
+def _linear(rates: dict[str, Decimal], usage: Usage) -> Decimal:
+    usd = usage.input * rates["input"] + usage.output * rates["output"]
+    if usage.tokens != usage.input + usage.output:
+        for name, rate in rates.items():
+            if name not in {"input", "output"} and (count := getattr(usage, name)):
+                usd += count * rate
+    return usd
+
+
+def _by_list(prices: ModelPrice, usage: Usage) -> Decimal:
+    counts: dict[str, int] = {}
+    for name, keys in _KEYS.items():
+        if count := getattr(usage, name):
+            for key in keys:
+                counts[key] = counts.get(key, 0) + count
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return prices.calc_price(genai_prices.Usage(**counts))["total_price"]
