@@ -51,12 +51,14 @@ class ProviderSettings(Value, forbid_unknown_fields=True):
     """Who serves models.
 
     `base_url` and `api_key` are for HTTP dialects; `path` (a GGUF file), `context_tokens` and `slots`
-    (calls at once) for local; `replies` for scripted.
+    (calls at once) for local; `replies` for scripted. `prices` names a price list of genai-prices where the
+    address alone does not tell it, or is "free".
     """
 
     dialect: ProviderDialect
     base_url: str | None = None
     api_key: str | None = None
+    prices: str | None = None
     path: str | None = None
     context_tokens: int | None = None
     slots: int | None = None
@@ -356,6 +358,7 @@ def _check_provider(keys: tuple[str, ...], provider: ProviderSettings, place: _P
 _ONLY_FOR: dict[str, tuple[str, ...]] = {
     "base_url": ("openai", "anthropic", "gemini"),
     "api_key": ("openai", "anthropic", "gemini"),
+    "prices": ("openai", "anthropic", "gemini"),
     "path": ("local",),
     "context_tokens": ("local",),
     "slots": ("local",),

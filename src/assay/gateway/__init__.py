@@ -1,0 +1,7 @@
+"""The gateway: policies around every model call, and their composition."""
+
+from __future__ import annotations
+
+from assay.gateway.compose import DEFAULT_DEADLINE_S, Route, compose, gateway
+
+__all__ = ["DEFAULT_DEADLINE_S", "Route", "compose", "gateway"]

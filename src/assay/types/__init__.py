@@ -67,6 +67,7 @@ from assay.types.events import (
     Started,
     TextDelta,
     ToolCallDelta,
+    closing,
     stream_of,
 )
 
@@ -127,6 +128,7 @@ __all__ = [
     "Usage",
     "Value",
     "assistant",
+    "closing",
     "replace",
     "stream_of",
     "system",

@@ -100,7 +100,8 @@ class Context(Value):
     """Where a call comes from and how it is to be treated. Never sent upstream.
 
     `repeat` sets apart calls that are alike on purpose (the repeats of an experiment): it is part of every
-    cache key. `deadline_s` is the time allowed for the whole call, in seconds.
+    cache key. `deadline_s` is the time allowed for the whole call, in seconds. `prompt` is `name@version`
+    and `variables` what it was rendered with, where the messages came from a prompt.
     """
 
     trace_id: str | None = None
@@ -109,6 +110,7 @@ class Context(Value):
     purpose: str = "call"
     repeat: int = 0
     prompt: str | None = None
+    variables: dict[str, JSON] | None = None
     key_id: str | None = None
     tags: dict[str, str] = {}  # noqa: RUF012  (msgspec copies it for each value)
 

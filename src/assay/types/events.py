@@ -12,8 +12,9 @@ a part never changes its kind.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from typing import Literal, TypeAlias, assert_never
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Literal, TypeAlias, assert_never, cast
 
 from assay.types.calls import (
     Choice,
@@ -132,6 +133,15 @@ Handler: TypeAlias = Callable[[Request], AsyncIterator[Event]]
 """Every model call takes this shape, from the outermost policy to the provider."""
 Policy: TypeAlias = Callable[[Handler], Handler]
 """A rule around a call."""
+
+
+def closing(events: AsyncIterator[Event]) -> aclosing[AsyncGenerator[Event, None]]:
+    """Closes a handler's iterator on the way out: whoever reads events reads them inside this.
+
+    async with closing(handler(request)) as events:
+        async for event in events: ...
+    """
+    return aclosing(cast("AsyncGenerator[Event, None]", events))
 
 
 class _Buffer:

@@ -1,0 +1,77 @@
+"""The way of every call, composed in one place, read top to bottom."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import reduce
+
+from assay.errors import NotFound
+from assay.gateway import policies
+from assay.prices import Pricing
+from assay.providers.base import Upstream
+from assay.trace import Tracer
+from assay.types import Event, Handler, Policy, Request, Value, replace
+
+DEFAULT_DEADLINE_S = 600.0
+
+
+class Route(Value):
+    """Where a model's name leads: a provider, the provider's own name for the model, what it costs."""
+
+    name: str
+    upstream: Upstream
+    model: str
+    pricing: Pricing
+    deadline_s: float | None = None
+
+
+def compose(rules: Sequence[Policy], end: Handler) -> Handler:
+    """The rules around `end`, the first one outermost."""
+    return reduce(lambda handler, rule: rule(handler), reversed(rules), end)
+
+
+def gateway(routes: Mapping[str, Route], tracer: Tracer, *, capture_content: bool = True) -> Handler:
+    """The one Handler that the server, the SDK and every evaluation call."""
+    return compose(
+        [
+            policies.trace(tracer, capture_content=capture_content),
+        ],
+        by_model({name: attempt(route) for name, route in routes.items()}),
+    )
+
+
+def attempt(route: Route) -> Handler:
+    """One try at one provider."""
+    called = compose(
+        [
+            policies.deadline(route.deadline_s or DEFAULT_DEADLINE_S),
+            policies.cost(route.pricing, route.model),
+            policies.whole(route.upstream.name),
+        ],
+        route.upstream,
+    )
+
+    def renamed(request: Request) -> AsyncIterator[Event]:
+        return called(replace(request, model=route.model))
+
+    return renamed
+
+
+def by_model(handlers: Mapping[str, Handler]) -> Handler:
+    """Finds the handler by the request's model. Raises NotFound naming the nearest."""
+
+    def routed(request: Request) -> AsyncIterator[Event]:
+        handler = handlers.get(request.model)
+        if handler is not None:
+            return handler(request)
+        near = difflib.get_close_matches(request.model, handlers, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise NotFound(
+            f"Model {request.model!r} is not configured; {hint}add it under [models] in assay.toml, "
+            f"or run 'assay models' to see what there is",
+            param="model",
+            code="model_not_found",
+        )
+
+    return routed
