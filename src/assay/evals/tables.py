@@ -21,7 +21,8 @@ datasets = sa.Table(
     sa.Column("digest", sa.String(32), primary_key=True),
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("size", sa.Integer, nullable=False),
-    sa.Column("created_ns", sa.BigInteger, nullable=False),
+    # When it was last saved: the newest is what the name stands for.
+    sa.Column("saved_ns", sa.BigInteger, nullable=False),
 )
 
 members = sa.Table(

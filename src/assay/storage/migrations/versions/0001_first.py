@@ -18,7 +18,7 @@ def upgrade() -> None:
         sa.Column("digest", sa.String(length=32), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("size", sa.Integer(), nullable=False),
-        sa.Column("created_ns", sa.BigInteger(), nullable=False),
+        sa.Column("saved_ns", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("digest", "name", name=op.f("pk_datasets")),
     )
     op.create_table(
