@@ -1,0 +1,196 @@
+"""The application: the one place that wires configuration, store, providers and gateway together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from assay import prices
+from assay.config import Config, ProviderSettings, load
+from assay.errors import AssayError, ConfigError
+from assay.evals.dataset import DatasetStore
+from assay.gateway import Route, gateway
+from assay.prices import Pricing
+from assay.prompts.store import PromptStore
+from assay.providers.base import Upstream
+from assay.providers.http import HttpUpstream
+from assay.providers.local import LocalModel
+from assay.providers.openai_chat import OpenAIChat
+from assay.providers.scripted import Scripted
+from assay.providers.transport import Transport
+from assay.providers.weights import find
+from assay.runs.log import RunLog
+from assay.storage import Store
+from assay.trace import SpanWriter, Tracer, TraceStore
+from assay.types import (
+    Assembly,
+    Event,
+    Handler,
+    Message,
+    Output,
+    Request,
+    Response,
+    Sampling,
+    TextOutput,
+    Value,
+    closing,
+    user,
+)
+
+
+class Stores:
+    """Everything that is kept on disk. Opening it needs no model and no network."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.store = Store.open(config.storage_url)
+        self.traces = TraceStore(self.store)
+        self.prompts = PromptStore(self.store)
+        self.datasets = DatasetStore(self.store)
+        self.runs = RunLog(self.store)
+
+    def close(self) -> None:
+        self.store.close()
+
+
+class ModelInfo(Value):
+    """A model that callers may name. `problem` says why it cannot be called now."""
+
+    name: str
+    provider: str
+    dialect: str
+    model: str
+    problem: str | None = None
+
+
+class App:
+    """Assay in process. Open it with `assay.open()`; everything that calls a model goes through `handler`."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        writer: SpanWriter,
+        tracer: Tracer,
+        routes: dict[str, Route],
+        models: list[ModelInfo],
+    ) -> None:
+        self.config = stores.config
+        self.store = stores.store
+        self.traces = stores.traces
+        self.prompts = stores.prompts
+        self.datasets = stores.datasets
+        self.runs = stores.runs
+        self.writer = writer
+        self.tracer = tracer
+        self.routes = routes
+        self.models = models
+        self.handler: Handler = gateway(routes, tracer, capture_content=stores.config.trace.capture_content)
+
+    async def call(
+        self,
+        model: str,
+        messages: str | Iterable[Message],
+        *,
+        sampling: Sampling = Sampling(),
+        output: Output = TextOutput(),
+    ) -> Response:
+        """One call, answered whole. `messages` may be one user message's text.
+
+        Raises RequestError for what the caller can mend, ProviderError for the upstream's failures.
+        """
+        said = (user(messages),) if isinstance(messages, str) else tuple(messages)
+        return await self.respond(Request(model, said, sampling=sampling, output=output))
+
+    async def respond(self, request: Request) -> Response:
+        """The whole reply to `request`."""
+        assembly = Assembly()
+        async with closing(self.handler(request)) as events:
+            async for event in events:
+                assembly.add(event)
+        return assembly.response()
+
+    def stream(self, request: Request) -> AsyncIterator[Event]:
+        """The reply as it comes; read it inside `assay.types.closing`."""
+        return self.handler(request)
+
+    def flush(self) -> None:
+        """Returns when every span recorded so far is stored."""
+        self.writer.flush()
+
+
+@asynccontextmanager
+async def open_app(config: Config | Path | str | None = None) -> AsyncIterator[App]:
+    """Opens everything, and closes it on the way out, with all spans stored.
+
+    `config` is a Config, the path of an assay.toml, or None for the nearest one (see assay.config.load).
+    """
+    settings = config if isinstance(config, Config) else load(config)
+    async with AsyncExitStack() as stack:
+        stores = Stores(settings)
+        stack.callback(stores.close)
+        writer = SpanWriter(
+            stores.store,
+            flush_interval_s=settings.trace.flush_interval_s,
+            queue_spans=settings.trace.queue_spans,
+        )
+        stack.callback(writer.close)
+        transport = await stack.enter_async_context(Transport())
+        upstreams: dict[str, Upstream] = {}
+        routes: dict[str, Route] = {}
+        models: list[ModelInfo] = []
+        for name, model in settings.models.items():
+            provider = settings.providers[model.provider]
+            if model.provider not in upstreams:
+                upstream = _upstream(model.provider, provider, settings, transport)
+                upstreams[model.provider] = upstream
+                stack.push_async_callback(upstream.aclose)
+            upstream = upstreams[model.provider]
+            upstream_model = model.model or name
+            pricing = _pricing(provider)
+            routes[name] = Route(name, upstream, upstream_model, pricing, model.deadline_s)
+            problem = upstream.problem.message if isinstance(upstream, Unusable) else None
+            models.append(ModelInfo(name, model.provider, provider.dialect, upstream_model, problem))
+        yield App(stores, writer, Tracer(writer.record), routes, models)
+
+
+class Unusable:
+    """An upstream that is configured and cannot be called: says why to whoever calls it."""
+
+    def __init__(self, name: str, problem: AssayError) -> None:
+        self.name = name
+        self.problem = problem
+
+    def __call__(self, request: Request) -> AsyncIterator[Event]:
+        raise self.problem
+
+    async def aclose(self) -> None:
+        """Nothing was opened."""
+
+
+def _upstream(name: str, settings: ProviderSettings, config: Config, transport: Transport) -> Upstream:
+    match settings.dialect:
+        case "openai":
+            try:
+                key = config.secret(settings.api_key, where=f"[providers.{name}] api_key")
+            except ConfigError as error:
+                return Unusable(name, error)
+            assert settings.base_url is not None  # checked by assay.config
+            return HttpUpstream(name, OpenAIChat(), settings.base_url, key, transport)
+        case "local":
+            path = config.path(settings.path) if settings.path else find("local", config.cache_dir)
+            return LocalModel(name, path, context_tokens=settings.context_tokens, slots=settings.slots)
+        case "scripted":
+            return Scripted(name, settings.replies)
+        case "anthropic" | "gemini":
+            return Unusable(name, ConfigError(f"The dialect {settings.dialect} is not served yet"))
+
+
+def _pricing(settings: ProviderSettings) -> Pricing:
+    if settings.dialect in {"local", "scripted"}:
+        return prices.free("runs in this process")
+    if settings.prices == "free":
+        return prices.free("declared free in assay.toml")
+    if settings.prices is not None:
+        return prices.listed(settings.prices)
+    return prices.listed(url=settings.base_url)
