@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
-from assay.errors import ProviderError
+from assay.errors import AssayError
 from assay.types import Event, Request, Response
 
 
@@ -56,4 +56,6 @@ class WireFormat(Protocol):
 
     def events(self) -> EventDecoder: ...
 
-    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError: ...
+    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> AssayError:
+        """For a status that is not 200. A RequestError when the upstream blames the request."""
+        ...

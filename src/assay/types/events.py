@@ -63,6 +63,7 @@ class RefusalDelta(Value, tag="refusal_delta"):
     text: str
     part: int = 0
     choice: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class ReasoningDelta(Value, tag="reasoning_delta"):
@@ -281,6 +282,7 @@ def _grow(reply: _Reply, delta: Delta) -> None:
                 buffer.keep(signature=delta.signature)
         case RefusalDelta():
             reply.buffer(delta.part, Refusal).texts.append(delta.text)
+            reply.logprobs.extend(delta.logprobs)
         case ReasoningDelta():
             buffer = reply.buffer(delta.part, Reasoning)
             buffer.texts.append(delta.text)
@@ -322,7 +324,7 @@ def stream_of(response: Response) -> list[Event]:
         logprobs = choice.logprobs
         for index, part in enumerate(choice.message.parts):
             events.append(_delta(part, index, number, logprobs))
-            if isinstance(part, Text):
+            if isinstance(part, Text | Refusal):
                 logprobs = ()
         events.append(Finished(choice.finish, number))
     events.append(Ended(response.usage, response.cost))
@@ -334,7 +336,7 @@ def _delta(part: Part, index: int, choice: int, logprobs: tuple[TokenLogprob, ..
         case Text():
             return TextDelta(part.text, index, choice, logprobs, part.annotations, part.signature)
         case Refusal():
-            return RefusalDelta(part.text, index, choice)
+            return RefusalDelta(part.text, index, choice, logprobs)
         case Reasoning():
             summary = "".join(part.summary) if part.summary else None
             return ReasoningDelta(part.text, index, choice, summary, part.signature, part.encrypted, part.id)
