@@ -9,7 +9,7 @@ from pathlib import Path
 from assay import prices
 from assay.config import Config, ProviderSettings, load
 from assay.errors import AssayError, ConfigError
-from assay.evals.dataset import DatasetStore
+from assay.evals.store import DatasetStore
 from assay.gateway import Route, gateway
 from assay.prices import Pricing
 from assay.prompts.store import PromptStore

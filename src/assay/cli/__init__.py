@@ -1,0 +1,43 @@
+"""The command line: one module a noun; this file joins them. Starting a server is assay.main's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from assay.cli import models, traces
+from assay.cli.shell import EXIT_ERROR, Shell
+
+__all__ = ["EXIT_ERROR", "Shell", "build"]
+
+
+def build(up: Callable[..., None]) -> typer.Typer:
+    """The commands; `up` is the one that serves."""
+    cli = typer.Typer(
+        name="assay",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        help="Gateway, prompts, evaluation, traces and cost control: one record, one loop.",
+    )
+
+    @cli.callback()
+    def root(
+        context: typer.Context,
+        config: Path | None = typer.Option(
+            None,
+            "--config",
+            "-c",
+            help="The assay.toml to use; by default the nearest at or above this folder.",
+        ),
+    ) -> None:
+        context.obj = Shell(config)
+
+    cli.command("up")(up)
+    cli.command("call")(models.call)
+    cli.add_typer(models.app, name="models")
+    cli.add_typer(traces.app, name="trace")
+    return cli
