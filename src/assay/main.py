@@ -68,7 +68,7 @@ def serve(shell: Shell, config: Config) -> None:
             await uvicorn.Server(settings).serve(sockets=[listener])
         shell.err.print("Stopped; every span is stored.")
 
-    # uvicorn raises the signal that ended it once more when it is done; by then the spans must still be stored.
+    # uvicorn raises the signal that ended it once more at its end, when the spans are still to be stored.
     previous = {name: signal.signal(name, _noted) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
         shell.run(work, fast=True)
@@ -82,8 +82,8 @@ def _listen(settings: ServerSettings) -> socket.socket:
     host, port = settings.host, settings.port
     if not is_loopback(host):
         raise ConfigError(
-            f"host {host!r} can be reached from other machines, and this version of Assay has no keys to tell "
-            f"callers apart; use 127.0.0.1, with your own authenticating proxy in front"
+            f"host {host!r} can be reached from other machines, and this version of Assay has no keys to "
+            f"tell callers apart; use 127.0.0.1, with your own authenticating proxy in front"
         )
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
