@@ -1,0 +1,418 @@
+"""A canonical Request as the body of a chat completions call to an upstream. No I/O, no reply.
+
+Two rules hold throughout: what is absent is left out, never sent as null; and what the API has no place for
+raises UnsupportedFeature. Four things are left out on purpose, because the answer does not depend on them:
+marks of where to cache a prefix (OpenAI caches by itself), the `is_error` flag of a tool result (its text
+tells), citations in earlier answers, and reasoning that only another provider can read.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias, assert_never
+
+import msgspec
+
+from assay.errors import RequestError, UnsupportedFeature
+from assay.providers.openai_chat.vocabulary import DIALECT, INPUT_AUDIO_TYPES
+from assay.types import (
+    Audio,
+    CustomTool,
+    Extra,
+    File,
+    FunctionTool,
+    HostedTool,
+    Image,
+    Inline,
+    JsonOutput,
+    Link,
+    Message,
+    Opaque,
+    Output,
+    Part,
+    Reasoning,
+    Refusal,
+    Request,
+    Sampling,
+    SchemaOutput,
+    Text,
+    TextOutput,
+    Thinking,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+    ToolSpec,
+    Uploaded,
+)
+
+Body: TypeAlias = dict[str, Any]
+
+_AUDIO_FORMATS = {media_type: name for name, media_type in INPUT_AUDIO_TYPES.items()} | {
+    "audio/mp3": "mp3",
+    "audio/x-wav": "wav",
+}
+_ENCODE = msgspec.json.Encoder().encode
+
+
+def encode_request(request: Request, *, extensions: bool) -> bytes:
+    """The body. `extensions`: the upstream takes the fields that other servers added to OpenAI's API.
+
+    Raises UnsupportedFeature for what the API cannot carry, RequestError for what is not JSON.
+    """
+    body: Body = {"model": request.model}
+    body["messages"] = [message for turn in request.messages for message in _messages(turn, extensions)]
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+    if request.tool_choice is not None:
+        body["tool_choice"] = _tool_choice(request.tool_choice, request.tools)
+    _add_sampling(body, request.sampling, extensions)
+    _add_options(body, request)
+    if request.stream:
+        body["stream"] = True
+        body["stream_options"] = {"include_usage": True}
+    _add_extra(body, request.extra, "the request")
+    try:
+        return _ENCODE(body)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RequestError(
+            f"The request cannot be written as JSON ({error}); check its tools and metadata"
+        ) from error
+
+
+# --- messages ------------------------------------------------------------------------------------
+
+
+def _messages(turn: Message, extensions: bool) -> Iterator[Body]:
+    """One canonical turn is several messages where it holds several tool results: these come first."""
+    if turn.role == "assistant":
+        yield _assistant(turn, extensions)
+        return
+    rest = turn.parts
+    results = [part for part in rest if isinstance(part, ToolResult)]
+    if results:
+        for result in results:
+            yield _tool_message(result)
+        rest = tuple(part for part in rest if not isinstance(part, ToolResult))
+        if not rest:
+            return
+    elif turn.role == "tool":
+        raise RequestError("A message of role 'tool' holds no ToolResult; add one", param="messages")
+    message: Body = {"role": "user" if turn.role == "tool" else turn.role}
+    message["content"] = _content(rest, f"a {turn.role} message")
+    _finish_message(message, turn)
+    yield message
+
+
+def _assistant(turn: Message, extensions: bool) -> Body:
+    message: Body = {"role": "assistant"}
+    said: list[Part] = []
+    calls: list[Body] = []
+    thoughts: list[str] = []
+    for part in turn.parts:
+        match part:
+            case Text() | Refusal():
+                said.append(part)
+            case ToolCall():
+                calls.append(_tool_call(part, extensions))
+            case Reasoning():
+                thoughts.append(part.text or "\n\n".join(part.summary))
+            case Audio(id=str() as audio_id):
+                message["audio"] = {"id": audio_id}
+            case _:
+                raise _unsupported(part, "an assistant message")
+    if said:
+        message["content"] = _content(said, "an assistant message")
+    elif not calls and "audio" not in message:
+        message["content"] = ""
+    if calls:
+        message["tool_calls"] = calls
+    if extensions and (reasoning := "".join(thoughts)):
+        message["reasoning_content"] = reasoning
+    _finish_message(message, turn)
+    return message
+
+
+def _finish_message(message: Body, turn: Message) -> None:
+    if turn.name is not None:
+        message["name"] = turn.name
+    _add_extra(message, turn.extra, "a message")
+
+
+def _tool_call(call: ToolCall, extensions: bool) -> Body:
+    if call.kind == "custom":
+        body: Body = {
+            "id": call.id,
+            "type": "custom",
+            "custom": {"name": call.name, "input": call.arguments},
+        }
+    else:
+        body = {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.arguments},
+        }
+    if extensions and call.signature is not None:
+        body["extra_content"] = {"google": {"thought_signature": call.signature}}
+    _add_extra(body, call.extra, "a tool call")
+    return body
+
+
+def _tool_message(result: ToolResult) -> Body:
+    message: Body = {"role": "tool", "tool_call_id": result.call_id}
+    for part in result.parts:
+        if not isinstance(part, Text):
+            raise _unsupported(part, "a tool result")
+    message["content"] = _content(result.parts, "a tool result")
+    if result.name is not None:
+        message["name"] = result.name
+    _add_extra(message, result.extra, "a tool result")
+    return message
+
+
+# --- content -------------------------------------------------------------------------------------
+
+
+def _content(parts: Iterable[Part], where: str) -> str | list[Body]:
+    """A plain string where one text is all there is, else a list of parts."""
+    parts = tuple(parts)
+    if not parts:
+        return ""
+    if len(parts) == 1 and isinstance(parts[0], Text) and parts[0].extra is None:
+        return parts[0].text
+    return [_part(part, where) for part in parts]
+
+
+def _part(part: Part, where: str) -> Body:
+    match part:
+        case Text():
+            body: Body = {"type": "text", "text": part.text}
+        case Refusal():
+            return {"type": "refusal", "refusal": part.text}
+        case Image():
+            body = {"type": "image_url", "image_url": _image(part)}
+        case Audio():
+            body = {"type": "input_audio", "input_audio": _input_audio(part)}
+        case File():
+            body = {"type": "file", "file": _file(part)}
+        case Opaque(dialect="openai", body=dict() as fields):
+            return fields
+        case _:
+            raise _unsupported(part, where)
+    _add_extra(body, part.extra, f"a part of {where}")
+    return body
+
+
+def _image(image: Image) -> Body:
+    match image.source:
+        case Inline() as source:
+            url = _data_url(source)
+        case Link(url=link):
+            url = link
+        case Uploaded():
+            raise UnsupportedFeature(
+                "Chat completions take pictures as a URL or inline, not as an uploaded file", param="messages"
+            )
+        case _:
+            assert_never(image.source)
+    return {"url": url} if image.detail is None else {"url": url, "detail": image.detail}
+
+
+def _input_audio(audio: Audio) -> Body:
+    if not isinstance(audio.source, Inline):
+        raise UnsupportedFeature(
+            "Chat completions take sound inline only; send its bytes, not a link or an id", param="messages"
+        )
+    name = _AUDIO_FORMATS.get(audio.source.media_type)
+    if name is None:
+        raise UnsupportedFeature(
+            f"Chat completions take sound as wav or mp3, not {audio.source.media_type}", param="messages"
+        )
+    return {"data": b64encode(audio.source.data).decode(), "format": name}
+
+
+def _file(file: File) -> Body:
+    body: Body = {}
+    match file.source:
+        case Inline() as source:
+            body["file_data"] = _data_url(source)
+        case Uploaded(file_id=file_id):
+            body["file_id"] = file_id
+        case Link():
+            raise UnsupportedFeature(
+                "Chat completions take files inline or uploaded, not as a link", param="messages"
+            )
+        case _:
+            assert_never(file.source)
+    if file.name is not None:
+        body["filename"] = file.name
+    return body
+
+
+def _data_url(source: Inline) -> str:
+    return f"data:{source.media_type};base64,{b64encode(source.data).decode()}"
+
+
+# --- tools ---------------------------------------------------------------------------------------
+
+
+def _tool(tool: ToolSpec) -> Body:
+    match tool:
+        case FunctionTool():
+            function: Body = {"name": tool.name}
+            if tool.description is not None:
+                function["description"] = tool.description
+            if tool.parameters is not None:
+                function["parameters"] = tool.parameters
+            if tool.strict is not None:
+                function["strict"] = tool.strict
+            body: Body = {"type": "function", "function": function}
+            _add_extra(body, tool.extra, f"the tool '{tool.name}'")
+            return body
+        case CustomTool():
+            custom: Body = {"name": tool.name}
+            if tool.description is not None:
+                custom["description"] = tool.description
+            if tool.format is not None:
+                custom["format"] = tool.format
+            return {"type": "custom", "custom": custom}
+        case HostedTool(dialect="openai", body=dict() as fields):
+            return fields
+        case HostedTool():
+            raise UnsupportedFeature(
+                f"A tool that {tool.dialect} runs cannot be used with chat completions", param="tools"
+            )
+        case _:
+            assert_never(tool)
+
+
+def _tool_choice(choice: ToolChoice, tools: tuple[ToolSpec, ...]) -> str | Body:
+    if choice.extra is not None:
+        raise UnsupportedFeature(
+            f"tool_choice cannot carry {', '.join(choice.extra.fields)} of {choice.extra.dialect}",
+            param="tool_choice",
+        )
+    if not choice.names:
+        if choice.mode == "named":
+            raise RequestError("tool_choice is 'named' but names no tool", param="tool_choice")
+        return choice.mode
+    custom = {tool.name for tool in tools if isinstance(tool, CustomTool)}
+    named: list[Body] = [
+        {"type": "custom", "custom": {"name": name}}
+        if name in custom
+        else {"type": "function", "function": {"name": name}}
+        for name in choice.names
+    ]
+    if choice.mode == "named" and len(named) == 1:
+        return named[0]
+    mode = "auto" if choice.mode == "auto" else "required"
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": named}}
+
+
+# --- parameters ----------------------------------------------------------------------------------
+
+
+def _add_sampling(body: Body, sampling: Sampling, extensions: bool) -> None:
+    if sampling == _NO_SAMPLING:
+        return
+    if sampling.max_tokens is not None:
+        body["max_completion_tokens"] = sampling.max_tokens
+    for name in ("temperature", "top_p", "seed", "frequency_penalty", "presence_penalty"):
+        if (value := getattr(sampling, name)) is not None:
+            body[name] = value
+    if sampling.top_k is not None:
+        if not extensions:
+            raise UnsupportedFeature("OpenAI's models take no top_k; leave it out", param="top_k")
+        body["top_k"] = sampling.top_k
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    if sampling.logit_bias is not None:
+        body["logit_bias"] = {token: _whole(bias) for token, bias in sampling.logit_bias.items()}
+    if sampling.top_logprobs is not None:
+        body["logprobs"] = True
+        if sampling.top_logprobs:
+            body["top_logprobs"] = sampling.top_logprobs
+
+
+_NO_SAMPLING = Sampling()
+
+
+def _whole(bias: float) -> float:
+    """OpenAI's biases are whole numbers, and some servers insist on how they are written."""
+    return int(bias) if bias == int(bias) else bias
+
+
+def _add_options(body: Body, request: Request) -> None:
+    if request.parallel_tool_calls is not None:
+        body["parallel_tool_calls"] = request.parallel_tool_calls
+    if not isinstance(request.output, TextOutput):
+        body["response_format"] = _response_format(request.output)
+    if request.modalities:
+        body["modalities"] = list(request.modalities)
+    if request.audio is not None:
+        body["audio"] = request.audio
+    if request.thinking is not None and (effort := _effort(request.thinking)) is not None:
+        body["reasoning_effort"] = effort
+    if request.choices != 1:
+        body["n"] = request.choices
+    if request.service_tier is not None:
+        body["service_tier"] = request.service_tier
+    if request.user is not None:
+        body["user"] = request.user
+    if request.metadata is not None:
+        body["metadata"] = request.metadata
+
+
+def _response_format(output: Output) -> Body:
+    match output:
+        case TextOutput():
+            return {"type": "text"}
+        case JsonOutput():
+            return {"type": "json_object"}
+        case SchemaOutput():
+            schema: Body = {"name": output.name, "schema": output.schema}
+            if output.description is not None:
+                schema["description"] = output.description
+            if output.strict is not None:
+                schema["strict"] = output.strict
+            return {"type": "json_schema", "json_schema": schema}
+        case _:
+            assert_never(output)
+
+
+def _effort(thinking: Thinking) -> str | None:
+    """The word for how much to reason; `medium` where it is only said that the model shall."""
+    if thinking.budget_tokens is not None:
+        raise UnsupportedFeature(
+            "Chat completions take no budget of reasoning tokens; give an effort (low, medium, high) instead",
+            param="thinking.budget_tokens",
+        )
+    if thinking.summary is not None:
+        raise UnsupportedFeature(
+            "Chat completions give no summary of the reasoning; leave it out", param="thinking.summary"
+        )
+    if thinking.enabled is False:
+        return "none"
+    if thinking.effort is None and thinking.enabled:
+        return "medium"
+    return thinking.effort
+
+
+def _add_extra(body: Body, extra: Extra | None, where: str) -> None:
+    if extra is None:
+        return
+    if extra.dialect != DIALECT:
+        raise UnsupportedFeature(
+            f"Chat completions cannot carry {', '.join(extra.fields)} of {extra.dialect} on {where}",
+            param=next(iter(extra.fields), None),
+        )
+    for name, value in extra.fields.items():
+        body.setdefault(name, value)
+
+
+def _unsupported(part: Part, where: str) -> UnsupportedFeature:
+    kind = f"{part.dialect} part" if isinstance(part, Opaque) else type(part).__name__
+    return UnsupportedFeature(
+        f"Chat completions cannot carry a {kind} in {where}; leave it out or choose another model",
+        param="messages",
+    )
