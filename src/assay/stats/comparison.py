@@ -123,7 +123,8 @@ class Comparison:
             # The exact test amounts to a continuity correction of one count.
             return items + 2 / effect
         # Guenther 1981, The American Statistician 35:243: what the t quantile costs over the normal one.
-        return items + float(ndtri(rule.alpha / 2)) ** 2 / 2 * self.n / self.draws
+        df = paired_difference(self.a, self.b, clusters=self.clusters).df or 1.0
+        return items + float(ndtri(rule.alpha / 2)) ** 2 / 2 * self.n / (df + 1)
 
     def _items_for_equivalence(self, effect: float, rule: Rule) -> float:
         noise = self._noise()
@@ -134,8 +135,8 @@ class Comparison:
     def _noise(self) -> PairedNoise:
         """The variance of one item's difference, with what clusters add to it."""
         if self.method == "t":
-            se = paired_difference(self.a, self.b, clusters=self.clusters).se
-            return PairedNoise(self.n * (se or 0.0) ** 2)
+            se = paired_difference(self.a, self.b, clusters=self.clusters).se or 0.0
+            return PairedNoise(self.n * se**2)
         # Half a count more in each cell (Agresti and Min 2005, Stat Med 24:729): a sample without
         # disagreement does not show that there is none.
         total = self.n + 2.0

@@ -74,8 +74,9 @@ def mean_interval(scores: ArrayLike, *, level: float = 0.95) -> Interval:
 def clustered_interval(scores: ArrayLike, clusters: Labels, *, level: float = 0.95) -> Interval:
     """The mean when items come in clusters (one document, one user, one topic), with a t interval.
 
-    SE^2 = C/(C-1) * sum over clusters of (sum of the residuals in the cluster)^2 / n^2, C - 1 degrees of
-    freedom, C >= 2 clusters. `clusters` holds a label per item; None makes an item its own cluster.
+    SE^2 = C/(C-1) * sum over clusters of (sum of the residuals in the cluster)^2 / n^2, C >= 2 clusters.
+    C - 1 degrees of freedom for clusters of equal size, fewer where some outweigh others (`clustered_df`).
+    `clusters` holds a label per item; None makes an item its own cluster.
     Source: Miller, Adding Error Bars to Evals, arXiv 2411.00640, with the small-sample factor.
 
     >>> result = clustered_interval([1, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 0], list("aaabbbcccddd"))
@@ -87,13 +88,29 @@ def clustered_interval(scores: ArrayLike, clusters: Labels, *, level: float = 0.
     if groups.count < 2:
         raise ValueError("all items are in one cluster; a clustered interval needs at least 2 clusters")
     se = clustered_se(values, groups)
-    return _t_interval(values, se, groups.count - 1.0, level, "clustered t", groups.count)
+    return _t_interval(values, se, clustered_df(groups), level, "clustered t", groups.count)
 
 
 def clustered_se(values: FloatArray, clusters: Clusters) -> float:
     """The cluster-robust standard error of the mean of `values`, shape (n,), over at least 2 clusters."""
     sums = np.bincount(clusters.codes, weights=values - values.mean(), minlength=clusters.count)
     return sqrt(float(sums @ sums) * clusters.count / (clusters.count - 1)) / values.size
+
+
+def clustered_df(clusters: Clusters) -> float:
+    """The degrees of freedom of `clustered_se`: C - 1 for clusters of equal size, fewer for unequal ones.
+
+    With C - 1 a nominal 95% interval covers 80% when one of ten clusters holds half of the items. This is
+    Satterthwaite's approximation for the hardest case, items that agree within their cluster; at least 1.
+    Source: Bell and McCaffrey 2002, Survey Methodology 28:169; Imbens and Kolesar 2016, REStat 98:701.
+    """
+    sizes, n = clusters.sizes, clusters.codes.size
+    s2, s3, s4, s5 = (sum(size**power for size in sizes) for power in (2, 3, 4, 5))
+    # With M = I - sizes 1'/n and W = diag(sizes^2), the residual sums have covariance K = M W M'. The degrees
+    # of freedom are trace(K)^2 / trace(K K), here in whole numbers: a dominant cluster leaves no digits over.
+    trace = s2 * n**2 - 2 * s3 * n + s2**2
+    square = s4 * n**4 + 4 * s2 * s4 * n**2 + 2 * s3**2 * n**2 + s2**4 - 4 * s5 * n**3 - 4 * s2**2 * s3 * n
+    return trace**2 / square
 
 
 def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> Interval:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import bdtr, stdtr
 
-from assay.stats.intervals import Interval, clustered_se, t_quantile, z_quantile
+from assay.stats.intervals import Interval, clustered_df, clustered_se, t_quantile, z_quantile
 from assay.stats.samples import Labels, clusters_of, is_binary, pair_of, scores_of
 
 
@@ -28,9 +28,9 @@ def paired_difference(
     """mean(B) - mean(A) over the same items, from the item-by-item differences, with a t interval.
 
     `a` and `b` have shape (n,), n >= 2, in the same order of items; `clusters` holds a label per item (at
-    least 2 different ones). Pairing removes what makes an item easy or hard for both, so it needs fewer
-    items than comparing two means. Source: Miller, arXiv 2411.00640. Differences that are all equal give no
-    width; `decide` looks after that case.
+    least 2 different ones), as for `clustered_interval`. Pairing removes what makes an item easy or hard for
+    both, so it needs fewer items than comparing two means. Source: Miller, arXiv 2411.00640. Differences
+    that are all equal give no width; `decide` looks after that case.
 
     >>> a, b = [1, 1, 0, 1, 1, 0, 1, 0, 1, 1], [1, 0, 0, 1, 0, 0, 1, 0, 1, 0]
     >>> result = paired_difference(a, b)
@@ -49,9 +49,8 @@ def paired_difference(
     if groups.count < 2:
         raise ValueError("all items are in one cluster; a clustered interval needs at least 2 clusters")
     se = clustered_se(difference, groups)
-    return _t_difference(
-        float(difference.mean()), se, groups.count - 1.0, level, n, "clustered paired t", groups.count
-    )
+    df = clustered_df(groups)
+    return _t_difference(float(difference.mean()), se, df, level, n, "clustered paired t", groups.count)
 
 
 def unpaired_difference(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Difference:

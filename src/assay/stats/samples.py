@@ -22,6 +22,11 @@ class Clusters:
     codes: NDArray[np.intp]
     count: int
 
+    @property
+    def sizes(self) -> list[int]:
+        """How many items each cluster has."""
+        return [int(size) for size in np.bincount(self.codes, minlength=self.count)]
+
 
 def scores_of(values: ArrayLike, name: str = "scores") -> FloatArray:
     """One finite score per item, shape (n,), n >= 1. Raises ValueError that names the first bad index."""
