@@ -125,7 +125,7 @@ class PromptTemplate:
             messages=self.render(variables, history),
             sampling=self.sampling,
             output=self.output,
-            context=Context(prompt=self.ref),
+            context=Context(prompt=self.ref, variables=dict(variables or {})),
         )
 
 
