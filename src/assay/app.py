@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 from assay import prices
 from assay.config import Config, ProviderSettings, load
 from assay.errors import AssayError, ConfigError
+from assay.evals.dataset import Dataset
+from assay.evals.jsonl import SUFFIX, read_dataset
 from assay.evals.store import DatasetStore
 from assay.gateway import Route, gateway
 from assay.prices import Pricing
-from assay.prompts.store import PromptStore
+from assay.prompts import PromptTemplate
+from assay.prompts.store import PromptStore, Synced
 from assay.providers.base import Upstream
 from assay.providers.http import HttpUpstream
 from assay.providers.local import LocalModel
@@ -38,6 +42,9 @@ from assay.types import (
     user,
 )
 
+PROMPTS: Final = "prompts"
+DATASETS: Final = "datasets"
+
 
 class Stores:
     """Everything that is kept on disk. Opening it needs no model and no network."""
@@ -49,6 +56,27 @@ class Stores:
         self.prompts = PromptStore(self.store)
         self.datasets = DatasetStore(self.store)
         self.runs = RunLog(self.store)
+
+    def prompt(self, ref: str) -> PromptTemplate:
+        """A prompt by `name`, `name@label` or `name@version`, with the files in prompts/ taken in first."""
+        self.sync_prompts()
+        return self.prompts.get(ref)
+
+    def sync_prompts(self) -> list[Synced]:
+        """Takes the files in prompts/ into the store; nothing changes when they are there already."""
+        folder = self.config.path(PROMPTS)
+        return self.prompts.sync(folder) if folder.is_dir() else []
+
+    def dataset(self, reference: str) -> Dataset:
+        """A dataset by the path of a .jsonl file, by its name in datasets/, or from the store."""
+        if reference.endswith(SUFFIX):
+            return read_dataset(Path(reference))
+        file = self.dataset_file(reference)
+        return read_dataset(file, reference) if file.is_file() else self.datasets.get(reference)
+
+    def dataset_file(self, name: str) -> Path:
+        """Where the dataset of that name is, or would be, as a file."""
+        return self.config.path(DATASETS) / f"{name}{SUFFIX}"
 
     def close(self) -> None:
         self.store.close()
@@ -76,6 +104,7 @@ class App:
         models: list[ModelInfo],
     ) -> None:
         self.config = stores.config
+        self.stores = stores
         self.store = stores.store
         self.traces = stores.traces
         self.prompts = stores.prompts

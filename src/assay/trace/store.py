@@ -66,7 +66,7 @@ class TraceStore:
             if value is not None:
                 wanted = wanted.where(column == value)
         if prompt is not None:
-            wanted = wanted.where(sa.or_(spans.c.prompt == prompt, spans.c.prompt.startswith(f"{prompt}@")))
+            wanted = wanted.where(_of_prompt(prompt))
         if before_ns is not None:
             wanted = wanted.where(spans.c.start_ns < before_ns)
         ids: dict[str, None] = {}
@@ -109,6 +109,20 @@ class TraceStore:
             answered = _messages(connection, (row["output_ids"] or "").split())
         return row_span(row, said, answered)
 
+    def calls(
+        self, limit: int = 100, *, prompt: str | None = None, model: str | None = None, purpose: str = "call"
+    ) -> list[Span]:
+        """The newest answered model calls, with their messages, newest first."""
+        query = sa.select(spans.c.span_id).order_by(spans.c.start_ns.desc()).limit(limit)
+        query = query.where(spans.c.operation == "chat", spans.c.status == "ok", spans.c.purpose == purpose)
+        if model is not None:
+            query = query.where(spans.c.model == model)
+        if prompt is not None:
+            query = query.where(_of_prompt(prompt))
+        with self._store.read() as connection:
+            found = connection.scalars(query).all()
+        return [self.span(span_id) for span_id in found]
+
     def _resolve(self, column: sa.Column[str], prefix: str, noun: str) -> str:
         if len(prefix) < 4 or not all(letter in "0123456789abcdef" for letter in prefix):
             raise RequestError(f"{prefix!r} is not a {noun} id: give 4 or more of its hexadecimal digits")
@@ -126,6 +140,11 @@ class TraceStore:
         """How many spans are stored."""
         with self._store.read() as connection:
             return connection.scalar(sa.select(sa.func.count()).select_from(spans)) or 0
+
+
+def _of_prompt(prompt: str) -> sa.ColumnElement[bool]:
+    """Spans of `name@version`, or of any version of `name`."""
+    return sa.or_(spans.c.prompt == prompt, spans.c.prompt.startswith(f"{prompt}@", autoescape=True))
 
 
 def _summary(trace_id: str, rows: Sequence[sa.Row[tuple[object, ...]]]) -> TraceSummary:
