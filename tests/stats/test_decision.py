@@ -201,9 +201,9 @@ def test_clusters_that_cancel_inside_show_no_spread_between() -> None:
 
 
 def test_the_far_end_of_the_scale_survives_rounding() -> None:
-    verdict = decide([0.1] * 3, [0.3 + 0.1] * 3, bounds=(0.1, 0.4))
-    assert verdict.high is not None
-    assert verdict.high <= 0.3 + 1e-9
+    n = next(n for n in range(2, 100) if np.full(n, 0.1).mean() > 0.1)
+    verdict = decide([0.0] * n, [0.1] * n, bounds=(0, 0.1))
+    assert verdict.high == 0.1
 
 
 @pytest.mark.parametrize("law", ["binary", "skewed", "clustered"])
@@ -306,8 +306,15 @@ def test_more_needed_plans_for_the_margin_unless_the_effect_is_larger() -> None:
 
     assert more(0.0, 0.0) is None
     assert more(1e-12, 0.0) is None
+    assert more(1e-4, 0.0) is None, "millions of items are no plan"
     assert more(0.0, 0.1) == more(0.05, 0.1) == 197 + 2 - 30
     assert more(0.15, 0.1) == more(0.15, 0.0) == 88 + 2 - 30
+
+
+def test_not_enough_data_never_asks_for_none() -> None:
+    verdict = decide([0] * 5, [1] * 5)
+    assert (verdict.outcome, verdict.more_needed) == ("not enough data", 1)
+    assert decide([0] * 6, [1] * 6).outcome == "better"
 
 
 def test_on_the_fence_the_plan_goes_on() -> None:

@@ -45,6 +45,10 @@ def test_more_is_needed_for_less(effect: float, item: float, sampling: float, re
     assert items_for_equivalence(effect, once, effect=effect / 2) >= items_for_equivalence(effect, once)
 
 
+def test_each_side_is_averaged_over_its_own_repeats() -> None:
+    assert PairedNoise(0.1, 0.2, 0.3, 2, 5).variance == pytest.approx(0.1 + 0.2 / 2 + 0.3 / 5)
+
+
 def test_planned_items_have_the_planned_power() -> None:
     """A difference of 0.2, items with variance 0.25 and repeats with variance 0.5: 80% are found."""
     noise = PairedNoise(0.25, 0.5, 0.5, 5, 5)
