@@ -125,7 +125,7 @@ def _python(name: str, argument: str, bench: Bench) -> Scorer:
         return found
     if not callable(found):
         raise ConfigError(f"{argument} is a {type(found).__name__}; a scorer is a function (output, example)")
-    return scorers.function(found, name=None if name == "python" else name)
+    return scorers.function_scorer(found, name=None if name == "python" else name)
 
 
 def _judge(name: str, argument: str, bench: Bench) -> Scorer:

@@ -174,7 +174,7 @@ def numeric(
 
 @dataclass(frozen=True)
 class Function:
-    """A Python function as a scorer; see `function`."""
+    """A Python function as a scorer; see `function_scorer`."""
 
     name: str
     identity: JSON
@@ -206,7 +206,9 @@ class Function:
                 )
 
 
-def function(call: ScoreFunction, *, name: str | None = None, on_error: float | None = 0.0) -> Function:
+def function_scorer(
+    call: ScoreFunction, *, name: str | None = None, on_error: float | None = 0.0
+) -> Function:
     """Any function (output, example) as a scorer. It may be async; a plain one runs in a thread.
 
     It gives True, False, a number (higher is better), a Score, or None for unscored.
