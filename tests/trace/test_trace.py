@@ -138,8 +138,24 @@ def test_the_newest_come_first_and_pages_do_not_overlap(store: Store, writer: Sp
     traces = TraceStore(store)
     page = traces.latest(4)
     assert [row.trace_id for row in page] == ids[:2:-1]
-    assert [row.trace_id for row in traces.latest(4, before_ns=page[-1].start_ns)] == ids[2::-1]
+    assert [row.trace_id for row in traces.latest(4, before_ns=page[-1].active_ns)] == ids[2::-1]
     assert traces.latest(model="other") == []
+
+
+def test_a_trace_that_lasts_over_others_is_on_one_page_and_hides_none(
+    store: Store, writer: SpanWriter
+) -> None:
+    long, *short = (new_trace_id() for _ in range(5))
+    for second in (0, 10):
+        writer.record(call(long, start_ns=second, end_ns=second))
+    for second, trace_id in enumerate(short, 1):
+        writer.record(call(trace_id, start_ns=second, end_ns=second))
+    writer.flush()
+    traces, seen, before_ns = TraceStore(store), [], None
+    while page := traces.latest(2, before_ns=before_ns, model="m"):
+        seen += [row.trace_id for row in page]
+        before_ns = page[-1].active_ns
+    assert seen == [long, *reversed(short)]
 
 
 def test_ids_that_cannot_be_found_say_what_to_do(store: Store, writer: SpanWriter) -> None:

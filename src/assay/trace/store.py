@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 import sqlalchemy as sa
@@ -16,7 +16,10 @@ from assay.types import Message, Value
 
 
 class TraceSummary(Value):
-    """One trace in a list: `cost_usd` sums what is known, `unpriced` counts the calls of unknown cost."""
+    """One trace in a list: `cost_usd` sums what is known, `unpriced` counts the calls of unknown cost.
+
+    `active_ns` is when the newest span that was asked for began: what lists are ordered and paged by.
+    """
 
     trace_id: str
     name: str
@@ -31,6 +34,7 @@ class TraceSummary(Value):
     cost_usd: Decimal
     unpriced: int
     estimated: int
+    active_ns: int
 
     @property
     def duration_s(self) -> float:
@@ -60,34 +64,44 @@ class TraceStore:
         status: str | None = None,
         prompt: str | None = None,
     ) -> list[TraceSummary]:
-        """The traces with the newest activity first; a filter keeps traces with at least one such span."""
-        wanted = sa.select(spans.c.trace_id, spans.c.start_ns).order_by(spans.c.start_ns.desc())
-        for column, value in ((spans.c.model, model), (spans.c.purpose, purpose), (spans.c.status, status)):
-            if value is not None:
-                wanted = wanted.where(column == value)
+        """The traces with the newest activity first; a filter keeps traces with at least one such span.
+
+        `before_ns`, the `active_ns` of a page's last trace, goes on from there.
+        """
+        asked = [
+            column == value
+            for column, value in (
+                (spans.c.model, model),
+                (spans.c.purpose, purpose),
+                (spans.c.status, status),
+            )
+            if value is not None
+        ]
         if prompt is not None:
-            wanted = wanted.where(_of_prompt(prompt))
+            asked.append(_of_prompt(prompt))
+        wanted = sa.select(spans.c.trace_id, spans.c.start_ns).where(*asked).order_by(spans.c.start_ns.desc())
         if before_ns is not None:
-            wanted = wanted.where(spans.c.start_ns < before_ns)
-        ids: dict[str, None] = {}
+            shown = sa.select(spans.c.trace_id).where(*asked, spans.c.start_ns >= before_ns)
+            wanted = wanted.where(spans.c.start_ns < before_ns, spans.c.trace_id.not_in(shown))
+        active: dict[str, int] = {}
         with self._store.read() as connection:
             rows = connection.execution_options(yield_per=500).execute(wanted)
             for row in rows:
-                ids[row.trace_id] = None
-                if len(ids) >= limit:
+                active.setdefault(row.trace_id, row.start_ns)
+                if len(active) >= limit:
                     break
             rows.close()
-            return self._summaries(connection, list(ids))
+            return self._summaries(connection, active)
 
-    def _summaries(self, connection: sa.Connection, ids: Sequence[str]) -> list[TraceSummary]:
-        by_trace: dict[str, list[sa.Row[tuple[object, ...]]]] = {trace_id: [] for trace_id in ids}
+    def _summaries(self, connection: sa.Connection, active: Mapping[str, int]) -> list[TraceSummary]:
+        by_trace: dict[str, list[sa.Row[tuple[object, ...]]]] = {trace_id: [] for trace_id in active}
         columns = [
             column for column in spans.c if column.name not in {"attributes", "output_ids", "input_id"}
         ]
-        query = sa.select(*columns).where(spans.c.trace_id.in_(ids)).order_by(spans.c.start_ns)
+        query = sa.select(*columns).where(spans.c.trace_id.in_(active)).order_by(spans.c.start_ns)
         for row in connection.execute(query):
             by_trace[row.trace_id].append(row)
-        return [_summary(trace_id, rows) for trace_id, rows in by_trace.items() if rows]
+        return [_summary(trace_id, rows, active[trace_id]) for trace_id, rows in by_trace.items() if rows]
 
     def trace(self, trace_id: str) -> list[SpanNode]:
         """The roots of a trace's tree, by its id or the beginning of it (4 or more characters).
@@ -147,7 +161,7 @@ def _of_prompt(prompt: str) -> sa.ColumnElement[bool]:
     return sa.or_(spans.c.prompt == prompt, spans.c.prompt.startswith(f"{prompt}@", autoescape=True))
 
 
-def _summary(trace_id: str, rows: Sequence[sa.Row[tuple[object, ...]]]) -> TraceSummary:
+def _summary(trace_id: str, rows: Sequence[sa.Row[tuple[object, ...]]], active_ns: int) -> TraceSummary:
     ids = {row.span_id for row in rows}
     root = next((row for row in rows if row.parent_id not in ids), rows[0])
     calls = [row for row in rows if row.cost_kind is not None]
@@ -165,6 +179,7 @@ def _summary(trace_id: str, rows: Sequence[sa.Row[tuple[object, ...]]]) -> Trace
         cost_usd=dollars(sum(row.cost_pico or 0 for row in rows)),
         unpriced=sum(row.cost_kind == "unknown" for row in calls),
         estimated=sum(row.cost_kind == "estimated" for row in calls),
+        active_ns=active_ns,
     )
 
 
