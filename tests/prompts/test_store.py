@@ -81,6 +81,13 @@ def test_a_second_sync_changes_nothing(prompts: PromptStore, folder: Path) -> No
     assert (prompts.versions("answer"), prompts.moves("answer")) == before
 
 
+def test_a_sync_that_changes_nothing_does_not_write(prompts: PromptStore, store: Store, folder: Path) -> None:
+    (folder / "answer.prompt").write_text("A")
+    prompts.sync(folder)
+    with store.write():  # a second writer would have to wait for this one
+        assert [one.moved for one in prompts.sync(folder)] == [False]
+
+
 def test_a_changed_file_makes_a_version_and_an_old_text_brings_back_the_old_one(
     prompts: PromptStore, folder: Path
 ) -> None:
@@ -102,7 +109,7 @@ def test_a_file_that_is_gone_leaves_its_versions(prompts: PromptStore, folder: P
     file.write_text("A")
     prompts.sync(folder)
     file.unlink()
-    assert prompts.sync(folder) == []
+    assert prompts.sync(folder) == ()
     assert prompts.get("answer").source == "A"
 
 
@@ -131,7 +138,7 @@ def test_sync_is_all_or_nothing_and_lists_every_problem(prompts: PromptStore, fo
         strict=True,
     ):
         assert words in line
-    assert prompts.summaries() == []
+    assert prompts.list() == ()
 
 
 def test_a_folder_that_is_not_there(prompts: PromptStore, folder: Path) -> None:
@@ -143,7 +150,7 @@ def test_syncs_at_the_same_time_keep_one_version(store: Store, folder: Path) -> 
     (folder / "answer.prompt").write_text("A")
     start = threading.Barrier(4)
 
-    def sync() -> list[Synced]:
+    def sync() -> tuple[Synced, ...]:
         start.wait()
         return PromptStore(store).sync(folder)
 
@@ -239,7 +246,7 @@ def test_adding_twice_keeps_the_first(prompts: PromptStore) -> None:
     assert [version.created_ns for version in prompts.versions("answer")] == [first.created_ns]
 
 
-def test_summaries_and_versions(prompts: PromptStore, folder: Path) -> None:
+def test_list_and_versions(prompts: PromptStore, folder: Path) -> None:
     (folder / "answer.prompt").write_text("A")
     prompts.sync(folder)
     b = add(prompts, "B")
@@ -247,7 +254,7 @@ def test_summaries_and_versions(prompts: PromptStore, folder: Path) -> None:
     prompts.set_label("answer", "production")
     a = prompts.get("answer")
     newest = {name: prompts.versions(name)[0].created_ns for name in ("answer", "triage")}
-    assert [(one.name, one.versions, one.newest_ns, one.labels) for one in prompts.summaries()] == [
+    assert [(one.name, one.versions, one.newest_ns, one.labels) for one in prompts.list()] == [
         ("answer", 2, newest["answer"], {"latest": a.version, "production": a.version}),
         ("triage", 1, newest["triage"], {}),
     ]
@@ -336,7 +343,7 @@ def test_labels_that_cannot_be(prompts: PromptStore, label: str, problem: str) -
     a = add(prompts, "A")
     with pytest.raises(RequestError, match=problem):
         prompts.set_label(a.ref, label)
-    assert prompts.moves("answer") == []
+    assert prompts.moves("answer") == ()
 
 
 def test_what_cannot_be_undone(prompts: PromptStore, folder: Path) -> None:
@@ -372,4 +379,4 @@ def test_a_store_that_cannot_be_written_says_so(store: Store, prompts: PromptSto
     with store.write() as connection:
         connection.execute(sa.text("DROP TABLE prompt_labels"))
     with pytest.raises(StorageError):
-        prompts.summaries()
+        prompts.list()

@@ -112,7 +112,7 @@ class PromptStore:
             name, digest = _resolve(connection, ref)
             return _version(connection, name, digest)
 
-    def summaries(self) -> list[PromptSummary]:
+    def list(self) -> tuple[PromptSummary, ...]:
         """All prompts, by name."""
         query = (
             sa.select(
@@ -125,7 +125,7 @@ class PromptStore:
         )
         with self._store.read() as connection:
             stands = _stands(connection)
-            return [
+            return tuple(
                 PromptSummary(
                     row.name,
                     row.versions,
@@ -133,15 +133,15 @@ class PromptStore:
                     {label: digest[:VERSION_DIGITS] for label, digest in stands.get(row.name, {}).items()},
                 )
                 for row in connection.execute(query)
-            ]
+            )
 
-    def versions(self, name: str) -> list[Version]:
+    def versions(self, name: str) -> tuple[Version, ...]:
         """All versions of a prompt, the newest first."""
         with self._store.read() as connection:
             _check_name(connection, name)
             return _versions(connection, name)
 
-    def moves(self, name: str, label: str | None = None) -> list[Move]:
+    def moves(self, name: str, label: str | None = None) -> tuple[Move, ...]:
         """Every move of a prompt's labels (or of one), the newest first."""
         with self._store.read() as connection:
             _check_name(connection, name)
@@ -174,7 +174,7 @@ class PromptStore:
             self._insert(connection, prompt)
             return _version(connection, prompt.name, prompt.digest)
 
-    def sync(self, folder: Path) -> list[Synced]:
+    def sync(self, folder: Path) -> tuple[Synced, ...]:
         """Bring the `.prompt` files below `folder` into the store, all or none, and move their labels.
 
         `name.prompt` moves `latest`, `name.variant.prompt` moves the label `variant`. A second sync of the
@@ -182,16 +182,16 @@ class PromptStore:
         Raises PromptError that lists what is wrong with every file.
         """
         files = _read_folder(folder)
-        done: list[Synced] = []
+        with self._store.read() as connection:
+            done = _synced(files, _stands(connection))
+        if not any(one.moved for one in done):
+            return done
         with self._store.write() as connection:
-            for file, prompt in files:
-                label = prompt.variant or LATEST
-                self._insert(connection, prompt)
-                before = _labels(connection, prompt.name).get(label)
-                if before != prompt.digest:
-                    self._move(connection, prompt.name, label, prompt.digest, f"file {file}")
-                short = before and before[:VERSION_DIGITS]
-                done.append(Synced(file, prompt.name, label, prompt.version, short))
+            done = _synced(files, _stands(connection))
+            for one, (file, prompt) in zip(done, files, strict=True):
+                if one.moved:
+                    self._insert(connection, prompt)
+                    self._move(connection, one.name, one.label, prompt.digest, f"file {file}")
         return done
 
     def set_label(self, ref: str, label: str, *, reason: str = "") -> Move:
@@ -271,6 +271,18 @@ def _read_folder(folder: Path) -> list[tuple[str, PromptTemplate]]:
     if problems:
         raise PromptError("\n".join(problems))
     return files
+
+
+def _synced(
+    files: Iterable[tuple[str, PromptTemplate]], stands: Mapping[str, Mapping[str, str]]
+) -> tuple[Synced, ...]:
+    """What a sync makes of the files, where the labels stand so."""
+    done: list[Synced] = []
+    for file, prompt in files:
+        label = prompt.variant or LATEST
+        before = stands.get(prompt.name, {}).get(label)
+        done.append(Synced(file, prompt.name, label, prompt.version, before and before[:VERSION_DIGITS]))
+    return tuple(done)
 
 
 def _variant_problem(variant: str) -> str | None:
@@ -367,18 +379,18 @@ def _labels(connection: sa.Connection, name: str) -> dict[str, str]:
     return {row.label: row.digest for row in connection.execute(query)}
 
 
-def _moves(connection: sa.Connection, name: str, label: str | None = None) -> list[Move]:
+def _moves(connection: sa.Connection, name: str, label: str | None = None) -> tuple[Move, ...]:
     """The newest first."""
     query = sa.select(prompt_labels).where(prompt_labels.c.name == name).order_by(prompt_labels.c.seq.desc())
     if label is not None:
         query = query.where(prompt_labels.c.label == label)
-    return [
+    return tuple(
         Move(row.name, row.label, row.digest[:VERSION_DIGITS], row.moved_ns, row.reason)
         for row in connection.execute(query)
-    ]
+    )
 
 
-def _versions(connection: sa.Connection, name: str) -> list[Version]:
+def _versions(connection: sa.Connection, name: str) -> tuple[Version, ...]:
     """The newest first, each with its labels."""
     labels: dict[str, list[str]] = {}
     for label, digest in sorted(_labels(connection, name).items()):
@@ -388,10 +400,10 @@ def _versions(connection: sa.Connection, name: str) -> list[Version]:
         .where(prompt_versions.c.name == name)
         .order_by(prompt_versions.c.created_ns.desc(), prompt_versions.c.digest)
     )
-    return [
+    return tuple(
         Version(row.name, row.digest, row.created_ns, tuple(labels.get(row.digest, ())))
         for row in connection.execute(query)
-    ]
+    )
 
 
 def _version(connection: sa.Connection, name: str, digest: str) -> Version:
