@@ -62,10 +62,10 @@ class Stores:
         self.sync_prompts()
         return self.prompts.get(ref)
 
-    def sync_prompts(self) -> list[Synced]:
+    def sync_prompts(self) -> tuple[Synced, ...]:
         """Takes the files in prompts/ into the store; nothing changes when they are there already."""
         folder = self.config.path(PROMPTS)
-        return self.prompts.sync(folder) if folder.is_dir() else []
+        return self.prompts.sync(folder) if folder.is_dir() else ()
 
     def dataset(self, reference: str) -> Dataset:
         """A dataset by the path of a .jsonl file, by its name in datasets/, or from the store."""
