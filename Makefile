@@ -38,7 +38,7 @@ demo: model  ## Run the loop on the shipped example and print the verdict
 
 .PHONY: up
 up: model  ## Set up, run the loop once, serve on http://127.0.0.1:8700
-	@cd $(EXAMPLE) && $(ASSAY) demo --once && exec $(ASSAY) up
+	@cd $(EXAMPLE) && $(ASSAY) demo && exec $(ASSAY) up
 
 .PHONY: test
 test: $(VENV)/.installed-dev model  ## Set up what the tests need and run them

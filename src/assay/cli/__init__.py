@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from assay.cli import models, traces
+from assay.cli import datasets, demo, experiments, models, prompts, traces
 from assay.cli.shell import EXIT_ERROR, Shell
 
 __all__ = ["EXIT_ERROR", "Shell", "build"]
@@ -38,6 +38,11 @@ def build(up: Callable[..., None]) -> typer.Typer:
 
     cli.command("up")(up)
     cli.command("call")(models.call)
+    cli.command("compare")(experiments.compare)
+    cli.command("demo")(demo.demo)
     cli.add_typer(models.app, name="models")
+    cli.add_typer(prompts.app, name="prompt")
+    cli.add_typer(datasets.app, name="dataset")
+    cli.add_typer(experiments.app, name="eval")
     cli.add_typer(traces.app, name="trace")
     return cli

@@ -8,7 +8,7 @@ import msgspec
 import typer
 from rich.markup import escape
 
-from assay.cli.shell import JSON_OPTION, Shell, ago
+from assay.cli.shell import JSON_OPTION, Shell, ago, shorten
 from assay.errors import DatasetError
 from assay.evals.dataset import Example, diff, example_from_call
 from assay.evals.jsonl import read_dataset, write_dataset
@@ -58,7 +58,7 @@ def show_dataset(
     grouped = f", {len(clusters)} clusters" if clusters else ""
     shell.out.print(f"[bold]{escape(dataset.ref)}[/bold]  {len(dataset)} examples{grouped}")
     rows = [
-        [escape(_short(example.input)), escape(_short(example.expected)), escape(example.cluster or "")]
+        [escape(shorten(example.input)), escape(shorten(example.expected)), escape(example.cluster or "")]
         for example in dataset.examples[:limit]
     ]
     shell.table({"input": "left", "expected": "left", "cluster": "left"}, rows, "")
@@ -82,10 +82,10 @@ def diff_datasets(
         return
     for sign, colour, examples in (("+", "green", change.added), ("-", "red", change.removed)):
         for example in examples:
-            shell.out.print(f"[{colour}]{sign} {escape(_short(example.input))}[/{colour}]")
+            shell.out.print(f"[{colour}]{sign} {escape(shorten(example.input))}[/{colour}]")
     for before, after in change.changed:
-        shell.out.print(f"[yellow]~ {escape(_short(after.input))}[/yellow]")
-        shell.out.print(f"    {escape(_short(before.expected))} -> {escape(_short(after.expected))}")
+        shell.out.print(f"[yellow]~ {escape(shorten(after.input))}[/yellow]")
+        shell.out.print(f"    {escape(shorten(before.expected))} -> {escape(shorten(after.expected))}")
     shell.out.print(f"[dim]{change.unchanged} unchanged[/dim]")
 
 
@@ -104,7 +104,7 @@ def from_traces(
         calls = stores.traces.calls(limit, prompt=prompt, model=model)
         added = _append(file, [example_of(call) for call in reversed(calls)])
     shell.out.print(
-        f"Added {added} examples to {escape(str(file))}. They expect what was answered: correct the wrong ones."
+        f"Added {added} examples to {escape(str(file))}. They expect what was answered: mend the wrong ones."
         if added
         else "Nothing to add: no such call is recorded that the dataset does not have."
     )
@@ -154,9 +154,3 @@ def _append(file: Path, fresh: list[Example]) -> int:
     if new:
         write_dataset(file, [*there, *new])
     return len(new)
-
-
-def _short(value: JSON, width: int = 100) -> str:
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    text = " ".join(text.split())
-    return text if len(text) <= width else text[: width - 1] + "…"

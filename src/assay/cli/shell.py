@@ -107,3 +107,10 @@ def money(usd: Decimal, unknown: int = 0, estimated: int = 0) -> str:
     if unknown:
         text = f"{text} + {unknown} unknown" if usd else f"unknown ({unknown})"
     return f"~{text}" if estimated else text
+
+
+def shorten(value: object, width: int = 100) -> str:
+    """A value on one line: text as it is, anything else as JSON."""
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[: width - 1] + "…"
