@@ -231,8 +231,9 @@ def _check_both(a: Experiment, b: Experiment) -> None:
     for experiment in (a, b):
         if not experiment.complete:
             done, size = len(experiment.outcomes), len(experiment.dataset) * experiment.repeats
+            named = f"{experiment.name} ({experiment.run.run_id[:8]})"
             raise RequestError(
-                f"{experiment.name} ({experiment.run.run_id[:8]}) is not finished: {done} of {size} outcomes; "
+                f"{named} is not finished: {done} of {size} outcomes; "
                 "run it again to finish it (deciding on the way would mislead)"
             )
     if a.run.run_id == b.run.run_id:
