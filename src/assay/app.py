@@ -7,14 +7,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from assay import prices
 from assay.config import Config, ProviderSettings, load
 from assay.errors import AssayError, ConfigError
 from assay.evals.dataset import Dataset
 from assay.evals.jsonl import SUFFIX, read_dataset
 from assay.evals.store import DatasetStore
 from assay.gateway import Route, gateway
-from assay.prices import Pricing
+from assay.prices import Pricing, free, listed
 from assay.prompts import PromptTemplate
 from assay.prompts.store import PromptStore, Synced
 from assay.providers.base import Upstream
@@ -217,9 +216,9 @@ def _upstream(name: str, settings: ProviderSettings, config: Config, transport: 
 
 def _pricing(settings: ProviderSettings) -> Pricing:
     if settings.dialect in {"local", "scripted"}:
-        return prices.free("runs in this process")
+        return free("runs in this process")
     if settings.prices == "free":
-        return prices.free("declared free in assay.toml")
+        return free("declared free in assay.toml")
     if settings.prices is not None:
-        return prices.listed(settings.prices)
-    return prices.listed(url=settings.base_url)
+        return listed(settings.prices)
+    return listed(url=settings.base_url)
