@@ -34,7 +34,6 @@ from assay.types import (
     Refusal,
     Response,
     Text,
-    TokenLogprob,
     ToolCall,
 )
 
@@ -149,7 +148,9 @@ def _choice(choice: WireChoice, position: int, reply_id: str) -> Choice:
     if not choice.finish_reason:
         raise ValueError(f"choice {position} has no finish_reason")
     message = Message("assistant", tuple(_parts(choice.message, position, reply_id)))
-    return Choice(message, finish_from(choice.finish_reason), token_logprobs(choice.logprobs))
+    logprobs = choice.logprobs or WireLogprobs()
+    tokens = logprobs_from(logprobs.content or logprobs.refusal)
+    return Choice(message, finish_from(choice.finish_reason), tokens)
 
 
 def _parts(message: WireMessage, position: int, reply_id: str) -> list[Part]:
@@ -194,11 +195,6 @@ def _audio(audio: WireAudio) -> Audio:
 
 
 # --- shared with the stream ----------------------------------------------------------------------
-
-
-def token_logprobs(logprobs: WireLogprobs | None) -> tuple[TokenLogprob, ...]:
-    """Of the text, else of the refusal."""
-    return () if logprobs is None else logprobs_from(logprobs.content or logprobs.refusal)
 
 
 def made_up_id(reply_id: str, choice: int, number: int) -> str:

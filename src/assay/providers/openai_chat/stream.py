@@ -20,7 +20,6 @@ from assay.providers.openai_chat.reply import (
     bad_response,
     decode_base64,
     made_up_id,
-    token_logprobs,
 )
 from assay.providers.openai_chat.vocabulary import (
     DIALECT,
@@ -29,6 +28,7 @@ from assay.providers.openai_chat.vocabulary import (
     WireLogprobs,
     WireUsage,
     finish_from,
+    logprobs_from,
     usage_from,
 )
 from assay.types import (
@@ -79,6 +79,7 @@ class WireChunk(msgspec.Struct):
 
 _DECODE = msgspec.json.Decoder(WireChunk).decode
 _NO_EVENTS: tuple[Event, ...] = ()
+_NO_LOGPROBS = WireLogprobs()
 _EXTRA = ("system_fingerprint", "service_tier", "moderation")
 
 
@@ -201,16 +202,17 @@ class ChatStream:
             if choice.reasoning < 0:
                 choice.reasoning = choice.open()
             events.append(ReasoningDelta(thought, choice.reasoning, choice.number))
-        of_tokens = () if logprobs is None else token_logprobs(logprobs)
-        if delta.refusal:
+        tokens = logprobs or _NO_LOGPROBS
+        said, refused = logprobs_from(tokens.content), logprobs_from(tokens.refusal)
+        if delta.refusal or refused:
             if choice.refusal < 0:
                 choice.refusal = choice.open()
-            events.append(RefusalDelta(delta.refusal, choice.refusal, choice.number, of_tokens))
-        elif delta.content or of_tokens or delta.annotations:
+            events.append(RefusalDelta(delta.refusal or "", choice.refusal, choice.number, refused))
+        if delta.content or said or delta.annotations:
             if choice.text < 0:
                 choice.text = choice.open()
             annotations = tuple(delta.annotations) if delta.annotations else ()
-            events.append(TextDelta(delta.content or "", choice.text, choice.number, of_tokens, annotations))
+            events.append(TextDelta(delta.content or "", choice.text, choice.number, said, annotations))
         if delta.audio is not None:
             events.append(_audio_delta(choice, delta.audio))
         for call in delta.tool_calls or ():

@@ -166,6 +166,8 @@ class WireLogprobs(msgspec.Struct):
 
 def logprobs_from(wire: list[WireLogprob] | None) -> tuple[TokenLogprob, ...]:
     """Raises ValueError when a byte is not one."""
+    if not wire:
+        return ()
     return tuple(
         TokenLogprob(
             item.token,
@@ -176,7 +178,7 @@ def logprobs_from(wire: list[WireLogprob] | None) -> tuple[TokenLogprob, ...]:
                 for top in item.top_logprobs or ()
             ),
         )
-        for item in wire or ()
+        for item in wire
     )
 
 
