@@ -127,7 +127,7 @@ def _json(line: str, where: str) -> JSON:
     except RecursionError as error:
         raise DatasetError(f"{where}: nests too deep; flatten it") from error
     except ValueError as error:
-        raise DatasetError(f"{where}: not valid JSON: {error}") from error
+        raise DatasetError(f"{where}: {error}") from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
