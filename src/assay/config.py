@@ -26,51 +26,64 @@ ProviderDialect: TypeAlias = Literal["openai", "anthropic", "gemini", "local", "
 
 
 class ServerSettings(Value, forbid_unknown_fields=True):
-    """Where `assay up` listens, and the largest request body it takes."""
+    """Where `assay up` listens, and how much it takes in one request."""
 
     host: str = "127.0.0.1"
+    """A loopback address; anything else is refused as long as there are no keys to tell callers apart."""
     port: int = 8700
+    """0 to 65535; 0 takes any free port."""
     max_body_bytes: int = 20 * 1024 * 1024
+    """The largest request body; a larger one is answered with 413."""
 
 
 class StorageSettings(Value, forbid_unknown_fields=True):
-    """`url`: sqlite:///PATH; a relative path starts at the folder of assay.toml."""
+    """Where everything is kept."""
 
     url: str = "sqlite:///.assay/assay.db"
+    """sqlite:///PATH; a relative path starts at the folder of assay.toml."""
 
 
 class TraceSettings(Value, forbid_unknown_fields=True):
-    """`flush_interval_s`: the most that a kill -9 can lose; `queue_spans`: how many may wait in memory."""
+    """How calls are recorded."""
 
     flush_interval_s: float = 0.2
+    """How long a span may wait before it is written, and so the most that a kill -9 can lose; at most 60."""
     queue_spans: int = 10_000
+    """How many spans may wait in memory while the disk is slow or full; further ones are dropped, counted."""
     capture_content: bool = True
+    """Whether messages are stored; without them, spans keep tokens, times and cost."""
 
 
 class ProviderSettings(Value, forbid_unknown_fields=True):
-    """Who serves models.
-
-    `base_url` and `api_key` are for HTTP dialects; `path` (a GGUF file), `context_tokens` and `slots`
-    (calls at once) for local; `replies` for scripted. `prices` names a price list of genai-prices where the
-    address alone does not tell it, or is "free".
-    """
+    """Who serves models, under a name of your choice. `local` is there without being configured."""
 
     dialect: ProviderDialect
+    """How it is spoken to. This version serves openai, local and scripted; the others are refused."""
     base_url: str | None = None
+    """The address that the paths of the API follow, for example https://api.openai.com/v1."""
     api_key: str | None = None
+    """env:NAME, the environment variable that holds the key; the key itself is refused here."""
     prices: str | None = None
+    """A price list of genai-prices, where the address alone does not tell it, or "free"."""
     path: str | None = None
+    """A GGUF file; a relative path starts at the folder of assay.toml. Left out: the pulled weights."""
     context_tokens: int | None = None
+    """The context window of each call."""
     slots: int | None = None
+    """How many calls run at once; further ones wait."""
     replies: tuple[str, ...] = ()
+    """What a scripted model answers, one after the other; the last one is repeated."""
 
 
 class ModelSettings(Value, forbid_unknown_fields=True):
-    """A name that callers use: whose model it is, and that model's name upstream."""
+    """A name that callers use, and where it leads. `local` is there without being configured."""
 
     provider: str
+    """A name under [providers]."""
     model: str | None = None
+    """The model's name upstream; the same name if left out."""
     deadline_s: float | None = None
+    """The longest that a whole call may take, in seconds; 600 if left out."""
 
 
 class _File(Value, forbid_unknown_fields=True):

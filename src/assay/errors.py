@@ -62,6 +62,8 @@ class RequestError(AssayError):
 
 
 class AuthError(RequestError):
+    """The caller is not known, or may not do this."""
+
     status = 401
     code = "invalid_api_key"
 
@@ -81,11 +83,15 @@ class Conflict(RequestError):
 
 
 class BudgetExceeded(RequestError):
+    """The call would cost more than is left to spend."""
+
     status = 402
     code = "budget_exceeded"
 
 
 class GuardRejected(RequestError):
+    """A rule on content refused the request or its reply."""
+
     code = "content_filter"
 
 
@@ -134,12 +140,16 @@ class ProviderError(AssayError):
 
 
 class RateLimited(ProviderError):
+    """Too many calls: `retry_after_s` says when to come again, where the upstream told it."""
+
     status = 429
     code = "rate_limit_exceeded"
     retryable = True
 
 
 class ProviderTimeout(ProviderError):
+    """The upstream did not answer in time."""
+
     status = 504
     code = "provider_timeout"
     retryable = True

@@ -22,11 +22,15 @@ Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class MethodNotAllowed(RequestError):
+    """The path is served, but not by this method."""
+
     status = 405
     code = "method_not_allowed"
 
 
 class Forbidden(AuthError):
+    """The call comes from a web page of another site, or by a name that is not this server's."""
+
     status = 403
     code = "forbidden"
 

@@ -27,6 +27,8 @@ SSE_HEADERS: Headers = [
 
 
 class BodyTooLarge(RequestError):
+    """The request body is larger than `max_body_bytes`."""
+
     status = 413
     code = "request_too_large"
 
