@@ -44,7 +44,7 @@ def load(reference: str, *, base: Path | None = None) -> Any:
 def code_name(code: Callable[..., Any]) -> str:
     """`module:name` of a function, or of the class of a callable object."""
     named = code if hasattr(code, "__qualname__") else type(code)
-    return f"{named.__module__}:{named.__qualname__}"
+    return f"{getattr(named, '__module__', 'builtins')}:{named.__qualname__}"
 
 
 def short_name(code: Callable[..., Any]) -> str:
@@ -114,14 +114,26 @@ def _attributes(found: Any) -> dict[str, Any]:
 
 
 def _source(code: Any) -> str:
+    """A digest of the source and of what it was compiled to: two lambdas in one line share their source."""
     try:
         source = inspect.getsource(code)
     except (OSError, TypeError):
-        # Typed into a prompt, or not written in Python: its instructions and constants, if it has any.
-        compiled = getattr(code, "__code__", None)
-        parts = () if compiled is None else (compiled.co_code, compiled.co_names, *compiled.co_consts)
-        source = repr([part for part in parts if not isinstance(part, CodeType)])
-    return blake2b(source.encode(), digest_size=16).hexdigest()
+        source = ""
+    compiled = _compiled(getattr(code, "__code__", None))
+    return blake2b(f"{source}\n{compiled}".encode(), digest_size=16).hexdigest()
+
+
+def _compiled(value: object) -> object:
+    """Instructions, names and constants, without what differs between processes (addresses, order of sets)."""
+    match value:
+        case CodeType():
+            return value.co_code, value.co_names, _compiled(value.co_consts)
+        case tuple():
+            return tuple(_compiled(one) for one in value)
+        case frozenset():
+            return sorted(repr(one) for one in value)
+        case _:
+            return value
 
 
 def _imported(name: str) -> ModuleType:
