@@ -124,7 +124,7 @@ def _source(code: Any) -> str:
 
 
 def _compiled(value: object) -> object:
-    """Instructions, names and constants, without what differs between processes (addresses, order of sets)."""
+    """Instructions, names and constants, without what differs between processes (addresses, set order)."""
     match value:
         case CodeType():
             return value.co_code, value.co_names, _compiled(value.co_consts)

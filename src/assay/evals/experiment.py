@@ -96,7 +96,7 @@ class Plan:
         """All that the outcomes depend on, as JSON."""
         return {
             "dataset": {"name": self.dataset.name, "digest": self.dataset.digest},
-            "task": {"name": self.task.name, **self.task.identity},
+            "task": {"name": self.task.name, "identity": self.task.identity},
             "scorers": {scorer.name: scorer.identity for scorer in self.scorers},
             "repeats": self.repeats,
         }

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Final, TypeAlias, TypeVar
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from assay.errors import AssayError, ConfigError, StorageError
@@ -188,6 +189,8 @@ class _Work:
 
     async def _worker(self, queue: Iterator[tuple[Example, int]]) -> None:
         for example, repeat in queue:
+            # A task may never wait, and storing is shielded: here the run can be cancelled in any case.
+            await anyio.lowlevel.checkpoint()
             about = {**self._attributes(), "assay.example.id": example.id, "assay.repeat": repeat}
             with self._tracer.span(f"example {example.id[:8]}", "example", **about) as span:
                 outcome = await self._one(example, repeat, span)
