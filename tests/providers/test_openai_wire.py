@@ -734,6 +734,11 @@ def test_what_is_told_late_is_told_at_the_end() -> None:
     assert folded(events).extra == Extra("openai", {"system_fingerprint": "fp", "service_tier": "flex"})
 
 
+def test_the_first_finish_reason_stands() -> None:
+    data = [chunk({"content": "a"}, finish_reason="length"), chunk(finish_reason="stop"), "[DONE]"]
+    assert folded(events_of(data)).choices[0].finish == Finish("length", "length")
+
+
 def test_nothing_follows_the_end() -> None:
     decoder = WIRE.events()
     decoder.feed("message", chunk({"content": "a"}, finish_reason="stop"))
@@ -748,6 +753,7 @@ def test_nothing_follows_the_end() -> None:
     [
         ([], "before any choice came"),
         ([chunk({"content": "half"})], "before choice 0 had a finish_reason"),
+        ([chunk({"content": "half"}, finish_reason="")], "before choice 0 had a finish_reason"),
         ([chunk(finish_reason="stop"), chunk({"content": "x"}, index=1)], "before choice 1"),
     ],
 )
