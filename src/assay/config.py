@@ -68,9 +68,9 @@ class ProviderSettings(Value, forbid_unknown_fields=True):
     path: str | None = None
     """A GGUF file; a relative path starts at the folder of assay.toml. Left out: the pulled weights."""
     context_tokens: int | None = None
-    """The context window of each call."""
+    """The context window in all, shared out among the slots; 8192 if left out, which gives each call 2048."""
     slots: int | None = None
-    """How many calls run at once; further ones wait."""
+    """How many calls run at once, 4 if left out; further ones wait."""
     replies: tuple[str, ...] = ()
     """What a scripted model answers, one after the other; the last one is repeated."""
 
