@@ -23,8 +23,8 @@ MAX_REPLY_BYTES = 64 << 20
 MAX_ERROR_BYTES = 64 << 10
 """How much of an error's body is read; what the error keeps of it is the wire format's to say."""
 
-# The end of an HTTP body comes with the last event or right after it, and only a connection that has seen it can
-# be used again. A server that holds it back costs us a connection, and not the caller's time.
+# The end of an HTTP body comes with the last event or right after it, and only a connection that has seen it
+# can be used again. A server that holds it back costs us a connection, and not the caller's time.
 LINGER_S = 0.1
 
 
