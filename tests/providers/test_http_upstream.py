@@ -27,6 +27,7 @@ from assay.providers.transport import Transport
 from assay.types import (
     Assembly,
     Completed,
+    Ended,
     Event,
     Extra,
     Request,
@@ -230,6 +231,11 @@ async def test_a_stream_under_another_name(server: Server, upstream: HttpUpstrea
     assert (await reply_of(upstream)).text == "Hello, wörld"
 
 
+async def test_a_whole_reply_under_another_name(server: Server, upstream: HttpUpstream) -> None:
+    server.answers(200, REPLY, content_type="text/plain")
+    assert [type(event) for event in await events_of(upstream, ASK)] == [Completed]
+
+
 async def test_the_connection_is_used_again(server: Server, upstream: HttpUpstream) -> None:
     for stream in (True, False, True):
         if stream:
@@ -238,6 +244,28 @@ async def test_the_connection_is_used_again(server: Server, upstream: HttpUpstre
             server.answers(200, REPLY)
         await reply_of(upstream, replace(ASK, stream=stream))
     assert len(server.requests) == 3
+    assert server.connections == 1
+
+
+async def test_the_connection_is_used_again_when_the_body_ends_late(
+    server: Server, upstream: HttpUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "LINGER_S", 20)
+    ended = asyncio.Event()
+
+    async def play(far_end: FarEnd) -> None:
+        await far_end.open_stream()
+        await far_end.chunk(STREAM)
+        await ended.wait()
+        await far_end.send(b"0\r\n\r\n")
+
+    server.plays(play)
+    for _ in range(2):
+        ended.clear()
+        async with closing(upstream(ASK_STREAMED)) as events:
+            async for event in events:
+                if isinstance(event, Ended):
+                    ended.set()
     assert server.connections == 1
 
 
