@@ -1,85 +1,110 @@
-"""Server-sent events out of bytes, however the network cut them. What they mean is the wire formats'."""
+r"""Server-sent events: bytes in, events out. What an event means belongs to the wire formats.
+
+    >>> decoder = SseDecoder()
+    >>> decoder.feed(b'event: delta\ndata: {"text"')
+    []
+    >>> decoder.feed(b': "hi"}\n\ndata: [DONE]\n\n')
+    [('delta', '{"text": "hi"}'), ('message', '[DONE]')]
+
+By the WHATWG's HTML standard, section 9.2.6, with two differences: text that is not UTF-8 is an error, not
+replaced, and the event that a body ends in the middle of is given, not dropped (see `end`).
+"""
 
 from __future__ import annotations
 
 from assay.errors import BadResponse
 
-MAX_EVENT_BYTES = 16 << 20
-"""The longest event, and the longest line, that is kept in memory."""
+# Room for an image in base64 within one event.
+LIMIT_BYTES = 16 << 20
+
+_BOM = b"\xef\xbb\xbf"
 
 
-class EventStream:
-    r"""The parser of one stream. Comments, ids and retry times are passed over.
+class SseDecoder:
+    """The decoder of one body. Chunks may end anywhere, within a character or a line end too."""
 
-    >>> stream = EventStream()
-    >>> stream.feed(b"event: ping\r\ndata: o")
-    []
-    >>> stream.feed(b"ne\r\ndata: two\r\n\r\n")
-    [('ping', 'one\ntwo')]
-    """
-
-    __slots__ = ("_after_cr", "_data", "_kind", "_line", "_size")
-
-    def __init__(self) -> None:
-        self._line: list[bytes] = []
-        self._data: list[str] = []
-        self._kind = ""
-        self._size = 0
+    def __init__(self, *, limit_bytes: int = LIMIT_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        self._line: list[bytes] = []  # the pieces of a line whose end has not come yet
+        self._line_bytes = 0
+        self._event = b""
+        self._data: list[bytes] = []
+        self._data_bytes = 0
+        self._at_start = True
         self._after_cr = False
 
     def feed(self, chunk: bytes) -> list[tuple[str, str]]:
-        """The events (kind, data) that are complete now; the kind is `message` where none is given.
+        """The events, as (event, data), that this chunk completes.
 
-        Raises BadResponse when an event grows beyond MAX_EVENT_BYTES.
+        The event is "message" where none is named; several lines of data are joined with newlines. Comments
+        and the fields `id` and `retry` have no say. Raises BadResponse when an event is larger than the limit,
+        or not UTF-8.
         """
-        if self._after_cr and chunk[:1] == b"\n":
-            chunk = chunk[1:]
-        if not chunk:
-            return []
-        self._after_cr = chunk.endswith(b"\r")
-        self._size += len(chunk)
-        events: list[tuple[str, str]] = []
+        if self._after_cr and chunk:
+            self._after_cr = False
+            if chunk[0] == 10:  # the second half of a line end that was split
+                chunk = chunk[1:]
         lines = chunk.splitlines()
-        rest = b"" if chunk.endswith((b"\n", b"\r")) else lines.pop()
+        if not lines:
+            return []
+        unfinished = b"" if chunk.endswith((b"\n", b"\r")) else lines.pop()
+        self._after_cr = chunk.endswith(b"\r")
         if lines and self._line:
-            self._line.append(lines[0])
-            lines[0] = b"".join(self._line)
-            self._line.clear()
-        for line in lines:
-            if line:
-                self._take(line)
-            else:
-                self._dispatch(events)
-        if rest:
-            self._line.append(rest)
-        if self._size > MAX_EVENT_BYTES:
-            self._measure()
+            lines[0] = self._joined(lines[0])
+        events = self._take(lines)
+        if unfinished:
+            self._line.append(unfinished)
+            self._line_bytes += len(unfinished)
+            self._check_size()
         return events
 
     def end(self) -> list[tuple[str, str]]:
-        """The event that the end of the stream left without its empty line, if any."""
-        return self.feed(b"\n\n")
+        """The last event, where the body ended without the blank line that should close it.
 
-    def _take(self, line: bytes) -> None:
-        name, _, value = line.decode("utf-8", "replace").removeprefix("\ufeff").partition(":")
-        value = value.removeprefix(" ")
-        if name == "data":
-            self._data.append(value)
-        elif name == "event":
-            self._kind = value
+        Only for a body that HTTP says is whole: some upstreams leave the line out. The standard drops such an
+        event; here what is in it decides, and half a JSON document does not parse.
+        """
+        return self._take([self._joined(b""), b""])
 
-    def _dispatch(self, events: list[tuple[str, str]]) -> None:
-        if self._data:
-            events.append((self._kind or "message", "\n".join(self._data)))
+    def _joined(self, last: bytes) -> bytes:
+        self._line.append(last)
+        line = b"".join(self._line)
+        self._line.clear()
+        self._line_bytes = 0
+        return line
+
+    def _take(self, lines: list[bytes]) -> list[tuple[str, str]]:
+        if self._at_start and lines:
+            self._at_start = False
+            lines[0] = lines[0].removeprefix(_BOM)
+        events = []
+        for line in lines:
+            if not line:
+                if self._data:
+                    events.append(self._finished())
+                self._event = b""
+                continue
+            field, _, value = line.partition(b":")
+            if field == b"data":
+                self._data.append(value.removeprefix(b" "))
+                self._data_bytes += len(value) + 1
+                self._check_size()
+            elif field == b"event":
+                self._event = value.removeprefix(b" ")
+        return events
+
+    def _finished(self) -> tuple[str, str]:
+        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
         self._data.clear()
-        self._kind = ""
+        self._data_bytes = 0
+        try:
+            return self._event.decode() or "message", data.decode()
+        except UnicodeDecodeError as exc:
+            raise BadResponse(f"The upstream sent an event that is not UTF-8: {exc}") from None
 
-    def _measure(self) -> None:
-        """Counts what is really held: `_size` only grows, so that counting is seldom."""
-        self._size = sum(map(len, self._line)) + sum(map(len, self._data))
-        if self._size > MAX_EVENT_BYTES:
+    def _check_size(self) -> None:
+        if self._line_bytes + self._data_bytes > self._limit_bytes:
             raise BadResponse(
-                f"The upstream sent an event of more than {MAX_EVENT_BYTES:,} bytes; check that its base_url "
-                "leads to a model API",
-                upstream_status=200,
+                f"The upstream sent an event larger than {self._limit_bytes:,} bytes; check that its "
+                "base_url leads to a model API"
             )
