@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import json
+import pkgutil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from assay.errors import (
     RequestError,
     UnsupportedFeature,
 )
+from assay.providers import openai_chat
 from assay.providers.openai_chat import OpenAIChat
 from assay.providers.openai_chat.vocabulary import (
     CompletionDetails,
@@ -147,6 +151,14 @@ def test_stream_fixtures_are_official(path: Path) -> None:
     assert last == "[DONE]"
     for data in chunks:
         assert_official(ChatCompletionChunk.model_validate_json(data, strict=True))
+
+
+MODULES = [name for _, name, _ in pkgutil.iter_modules(openai_chat.__path__, f"{openai_chat.__name__}.")]
+
+
+@pytest.mark.parametrize("module", [*MODULES, "assay.providers.scripted"])
+def test_docstring_examples(module: str) -> None:
+    assert doctest.testmod(importlib.import_module(module)).failed == 0
 
 
 # --- requests ------------------------------------------------------------------------------------

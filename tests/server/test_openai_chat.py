@@ -5,7 +5,10 @@ The round trips join both sides of the dialect: what this side writes, the upstr
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import json
+import pkgutil
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from assay.errors import (
     UnsupportedFeature,
 )
 from assay.providers.openai_chat import OpenAIChat
+from assay.server import openai_chat
 from assay.server.openai_chat import Options, StreamEncoder, encode_error, encode_response, parse
 from assay.types import (
     Assembly,
@@ -158,6 +162,14 @@ def seen_by_sdk(data: bytes) -> list[ChatCompletionChunk]:
         )
         with stream:
             return list(stream)
+
+
+MODULES = [name for _, name, _ in pkgutil.iter_modules(openai_chat.__path__, f"{openai_chat.__name__}.")]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_docstring_examples(module: str) -> None:
+    assert doctest.testmod(importlib.import_module(module)).failed == 0
 
 
 # --- bodies in -----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from assay.errors import AssayError, ProviderError
 from assay.providers.base import WireFormat
-from assay.providers.sse import EventStream
+from assay.providers.sse import SseDecoder
 from assay.providers.transport import HttpCall, HttpReply, Transport
 from assay.types import Completed, Ended, Event, Request, Started, closing, replace
 
@@ -69,7 +69,7 @@ class HttpUpstream:
 
     async def _events(self, reply: HttpReply) -> AsyncIterator[Event]:
         """Up to Ended. Raises BadResponse when the stream ends before that."""
-        frames, decoder = EventStream(), self._wire.events()
+        frames, decoder = SseDecoder(), self._wire.events()
         async for chunk in reply.chunks:
             for kind, data in frames.feed(chunk):
                 for event in decoder.feed(kind, data):
