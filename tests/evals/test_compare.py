@@ -108,6 +108,14 @@ def test_repeats_are_averaged_first() -> None:
     assert compare(a, b).a.answers == 8
 
 
+def test_pass_fail_scores_have_bounds_though_their_means_are_all_equal() -> None:
+    """So that 30 examples which all agree say something: a rule of three, not nothing."""
+    decision = compare(experiment("v1", [[1, 0]] * 30), experiment("v2", [[0, 1]] * 30))
+    assert decision.verdict.method == decision.a.method == "rule of three"
+    graded = compare(experiment("v1", [[0.9, 0.1]] * 30), experiment("v2", [[0.1, 0.9]] * 30))
+    assert (graded.verdict.low, graded.a.low, graded.a.method) == (None, None, "none")
+
+
 def test_different_numbers_of_repeats_can_be_compared() -> None:
     decision = compare(experiment("v1", [0, 0, 1, 0]), experiment("v2", [[1, 1], [0, 1], [1, 1], [0, 0]]))
     assert (decision.verdict.effect, decision.verdict.n_items) == (0.375, 4)
@@ -235,12 +243,12 @@ def test_costs_stay_what_they_are() -> None:
 
 def test_latencies_are_of_the_answers_that_came() -> None:
     a = experiment("v1", [1.0] * 20, latencies=[float(number) for number in range(1, 21)])
-    b = experiment("v2", [0, *[1.0] * 19], latencies=[600.0, *[2.0] * 19], failed=[0])
+    b = experiment("v2", [0, 0, *[1.0] * 18], latencies=[600.0, 600.0, *[2.0] * 18], failed=[0, 1])
     decision = compare(a, b)
     assert (decision.a.latency_p50_s, decision.a.latency_p95_s) == (10.0, 19.0)
     assert (decision.b.latency_p50_s, decision.b.latency_p95_s) == (2.0, 2.0)
-    assert (decision.a.errors, decision.b.errors) == (0, 1)
-    assert "errors 1 vs 0" in decision.summary()
+    assert (decision.a.errors, decision.b.errors) == (0, 2)
+    assert "errors 2 vs 0" in decision.summary()
     assert percentile([], 0.5) is None
     assert percentile([3.0], 0.95) == 3.0
 

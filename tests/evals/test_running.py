@@ -258,7 +258,7 @@ class Odd:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 async def test_a_score_that_is_no_number_is_unscored(store: Store, value: float) -> None:
     found = await run_experiment(plan(Recorder(), 1, Odd(value)), store)
-    assert values(found.outcomes, "odd") == [None]
+    assert found.outcomes[0].scores["odd"] == Score("odd", None, f"the scorer gave {value}")
 
 
 # --- resuming ------------------------------------------------------------------------------------

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from decimal import Decimal
 
+import anyio
+import anyio.from_thread
 import pytest
 
 from assay.errors import BadResponse, DatasetError, PromptError, RateLimited
@@ -107,6 +110,21 @@ async def test_any_function_is_a_task() -> None:
         assert answer.cost.kind == "unknown"
     assert function_task(double).name == "double"
     assert isinstance(function_task(double), Task)
+
+
+async def test_a_plain_function_that_does_not_return_can_be_left() -> None:
+    started, free = anyio.Event(), threading.Event()
+
+    def stuck(x: int) -> bool:
+        anyio.from_thread.run_sync(started.set)
+        return free.wait(60)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(function_task(stuck).run, 1, Context())
+        await started.wait()
+        group.cancel_scope.cancel()
+    assert not free.is_set()
+    free.set()
 
 
 async def test_a_function_may_report_what_it_used() -> None:
