@@ -6,12 +6,14 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import typer
 from rich.markup import escape
+from typer.rich_utils import rich_format_error
 
 from assay.cli import EXIT_ERROR, Shell, build
 from assay.config import Config, ServerSettings, is_loopback
@@ -122,11 +124,14 @@ def _pages(shell: Shell, app: App) -> ASGIApp | None:
 
 
 def main() -> None:
-    """The command `assay`."""
+    """The command `assay`. What goes wrong ends with EXIT_ERROR: 1 and 2 are verdicts and nothing else."""
     try:
-        build(up)(standalone_mode=True)
+        sys.exit(build(up)(standalone_mode=False))
     except AssayError as error:
         Shell().err.print(f"[red]error:[/red] {escape(error.message)}")
+        sys.exit(EXIT_ERROR)
+    except typer.TyperException as wrong_usage:
+        rich_format_error(wrong_usage)  # type: ignore[arg-type]
         sys.exit(EXIT_ERROR)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -135,6 +140,9 @@ def main() -> None:
         with Path(os.devnull).open("w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         sys.exit(0)
+    except Exception:  # noqa: BLE001  (a defect of Assay: shown whole, and never taken for a verdict)
+        traceback.print_exc()
+        sys.exit(EXIT_ERROR)
 
 
 if __name__ == "__main__":

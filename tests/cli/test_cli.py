@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from assay.main import main
+
 TOML = """
 [providers.wrong]
 dialect = "scripted"
@@ -226,6 +228,35 @@ def test_mistakes_say_what_to_do_without_a_traceback(
     assert said.status == 3, said
     assert says in said.err
     assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["compare", "--gate"],
+        ["compare", "a", "b", "--gaet"],
+        ["eval", "rnu"],
+        ["compare", "a", "b", "--margin", "x"],
+    ],
+)
+def test_wrong_usage_is_never_taken_for_a_verdict(project: Path, assay, command: list[str]) -> None:
+    said = assay(*command)
+    assert said.status == 3
+    assert "Usage: " in said.err
+    assert "Traceback" not in said.err
+
+
+def test_a_defect_is_never_taken_for_a_verdict(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(up: object) -> object:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr("assay.main.build", broken)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 3
+    assert "ZeroDivisionError: a defect" in capsys.readouterr().err
 
 
 def test_an_invalid_configuration_is_refused_with_file_and_line(project: Path, assay) -> None:
