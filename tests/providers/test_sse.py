@@ -93,7 +93,7 @@ def test_it_reads_what_the_standard_says(stream: bytes) -> None:
 
 
 def by_the_standard(stream: str) -> Events:
-    """The algorithm of the HTML standard, 9.2.6, word for word, over a whole stream; it ends its last event."""
+    """The algorithm of the HTML standard, 9.2.6, word for word, over a whole stream, its last event ended."""
     events: Events = []
     event_type = buffer = ""
     whole = stream.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n") + "\n\n"

@@ -37,8 +37,8 @@ class SseDecoder:
         """The events, as (event, data), that this chunk completes.
 
         The event is "message" where none is named; several lines of data are joined with newlines. Comments
-        and the fields `id` and `retry` have no say. Raises BadResponse when an event is larger than the limit,
-        or not UTF-8.
+        and the fields `id` and `retry` have no say. Raises BadResponse when an event is larger than the
+        limit, or not UTF-8.
         """
         if self._after_cr and chunk:
             self._after_cr = False
