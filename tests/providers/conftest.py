@@ -1,9 +1,10 @@
-"""Fixtures of the tests of providers: a certificate that no system trusts."""
+"""Fixtures of the tests of providers: a certificate that no system trusts, and the local model's weights."""
 
 from __future__ import annotations
 
 import datetime
 import ipaddress
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from assay.providers import weights
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +38,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         + signed.public_bytes(serialization.Encoding.PEM)
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def local_weights() -> Path:
+    """The real model's file, in the user's own cache; pulled when it is not there yet."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return weights.pull("local", cache_dir=(Path(base) if base else Path.home() / ".cache") / "assay")

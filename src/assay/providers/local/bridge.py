@@ -30,7 +30,8 @@ class Bridge:
 
     def put(self, chunk: str) -> bool:
         """From the writer's thread. True says that nobody reads any more: stop."""
-        self._room.acquire()
+        if not self._cancelled:
+            self._room.acquire()
         if self._cancelled:
             return True
         self._chunks.append(chunk)

@@ -1,0 +1,185 @@
+"""What goes to llama.cpp, and what is refused because it would be ignored there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from assay.errors import RequestError, UnsupportedFeature
+from assay.providers.local.request import MAX_TOKENS, encode
+from assay.types import (
+    CacheMark,
+    Extra,
+    FunctionTool,
+    Image,
+    Link,
+    Message,
+    Opaque,
+    Reasoning,
+    Refusal,
+    Request,
+    Sampling,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+    assistant,
+    replace,
+    system,
+    user,
+)
+
+HI = Request("local", (user("Hi"),))
+TOOL = FunctionTool("search")
+
+
+def said(*messages: Message) -> Request:
+    return replace(HI, messages=messages)
+
+
+def body(request: Request) -> dict[str, Any]:
+    decoded = msgspec.json.decode(encode(request, None))
+    assert isinstance(decoded, dict)
+    return decoded
+
+
+def test_the_least_that_is_sent() -> None:
+    assert body(HI) == {
+        "messages": [{"role": "user", "content": "Hi"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "return_progress": True,
+        "max_tokens": MAX_TOKENS,
+    }
+
+
+def test_roles_and_parts() -> None:
+    messages = (
+        Message("developer", (Text("Be brief."),)),
+        system("Be kind."),
+        Message("user", (Text("One, ", cache=CacheMark()), Text("two"))),
+        Message("assistant", (Refusal("No."),)),
+        user("Why?"),
+    )
+    assert body(replace(HI, messages=messages))["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "One, two"},
+        {"role": "assistant", "content": "No."},
+        {"role": "user", "content": "Why?"},
+    ]
+
+
+def test_sampling_is_sent_and_absent_values_are_not() -> None:
+    sampling = Sampling(
+        max_tokens=7,
+        temperature=0,
+        top_p=0.5,
+        top_k=3,
+        stop=("END",),
+        seed=11,
+        frequency_penalty=1,
+        presence_penalty=-1,
+        logit_bias={"5": -100},
+        top_logprobs=2,
+    )
+    sent = body(replace(HI, sampling=sampling, extra=Extra("openai", {"min_p": 0.1, "repeat_penalty": 1.2})))
+    del sent["messages"], sent["stream"], sent["stream_options"], sent["return_progress"]
+    assert sent == {
+        "max_tokens": 7,
+        "temperature": 0,
+        "top_p": 0.5,
+        "top_k": 3,
+        "stop": ["END"],
+        "seed": 11,
+        "frequency_penalty": 1,
+        "presence_penalty": -1,
+        "logit_bias": [[5, -100.0]],
+        "logprobs": True,
+        "top_logprobs": 2,
+        "min_p": 0.1,
+        "repeat_penalty": 1.2,
+    }
+
+
+def test_what_changes_nothing_is_accepted() -> None:
+    request = replace(
+        HI,
+        tools=(TOOL,),
+        tool_choice=ToolChoice("none"),
+        parallel_tool_calls=True,
+        modalities=("text",),
+        thinking=Thinking(enabled=False),
+        service_tier="auto",
+        user="u-1",
+        metadata={"team": "support"},
+    )
+    assert body(request) == body(HI)
+
+
+@pytest.mark.parametrize(
+    ("request_", "param"),
+    [
+        (replace(HI, tools=(TOOL,)), "tools"),
+        (replace(HI, tools=(TOOL,), tool_choice=ToolChoice("auto")), "tools"),
+        (replace(HI, tool_choice=ToolChoice("required")), "tool_choice"),
+        (replace(HI, tool_choice=ToolChoice("named", ("search",))), "tool_choice"),
+        (replace(HI, modalities=("text", "audio")), "modalities"),
+        (replace(HI, audio={"voice": "alloy"}), "audio"),
+        (replace(HI, thinking=Thinking(effort="high")), "reasoning_effort"),
+        (replace(HI, thinking=Thinking(enabled=True)), "reasoning_effort"),
+        (replace(HI, thinking=Thinking(budget_tokens=100)), "reasoning_effort"),
+        (replace(HI, choices=2), "n"),
+        (replace(HI, service_tier="priority"), "service_tier"),
+        (replace(HI, extra=Extra("openai", {"prediction": {}})), "prediction"),
+        (said(Message("user", (Image(Link("https://example.org/x.png")),))), "messages[0].content[0]"),
+        (said(user("a"), Message("assistant", (ToolCall("1", "f", "{}"),))), "messages[1].content[0]"),
+        (said(Message("tool", (ToolResult("1", (Text("x"),)),))), "messages[0]"),
+        (said(Message("assistant", (Text("a"), Reasoning("b")))), "messages[0].content[1]"),
+        (said(Message("user", (Opaque("gemini", {}),))), "messages[0].content[0]"),
+        (said(Message("user", (Text("a"),), name="ann")), "messages[0].name"),
+        (said(Message("user", (Text("a"),), extra=Extra("x", {"y": 1}))), "messages[0]"),
+        (said(Message("user", (Text("a", extra=Extra("x", {"y": 1})),))), "messages[0].content[0]"),
+    ],
+)
+def test_what_it_cannot_do_is_refused_by_name(request_: Request, param: str) -> None:
+    with pytest.raises(UnsupportedFeature) as caught:
+        encode(request_, None)
+    assert caught.value.param == param
+    assert "leave it out or choose another model" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("sampling", "param"),
+    [
+        (Sampling(max_tokens=0), "max_tokens"),
+        (Sampling(temperature=-0.1), "temperature"),
+        (Sampling(temperature=float("nan")), "temperature"),
+        (Sampling(top_p=1.5), "top_p"),
+        (Sampling(top_k=-1), "top_k"),
+        (Sampling(seed=-1), "seed"),
+        (Sampling(seed=2**32), "seed"),
+        (Sampling(frequency_penalty=3), "frequency_penalty"),
+        (Sampling(presence_penalty=-3), "presence_penalty"),
+        (Sampling(top_logprobs=21), "top_logprobs"),
+        (Sampling(logit_bias={"the": 1}), "logit_bias"),
+        (Sampling(logit_bias={"1": 101}), "logit_bias"),
+        (Sampling(stop=("",)), "stop"),
+    ],
+)
+def test_values_out_of_range_are_refused_by_name(sampling: Sampling, param: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        encode(replace(HI, sampling=sampling), None)
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    "messages", [(), (user("a"), assistant("b"), assistant("c")), (user("half a pair: \ud800"),)]
+)
+def test_messages_that_cannot_be_sent(messages: tuple[Message, ...]) -> None:
+    with pytest.raises(RequestError) as caught:
+        encode(replace(HI, messages=messages), None)
+    assert caught.value.param == "messages"
