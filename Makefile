@@ -50,6 +50,11 @@ check: $(VENV)/.installed-dev  ## Linters, types, layers, generated docs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+
+.PHONY: docs
+docs: $(VENV)/.installed  ## Write the generated pages of docs/reference
+	$(BIN)/python docs/generate.py
 
 .PHONY: lock
 lock:  ## Write the lock files again (needs uv)
