@@ -103,6 +103,12 @@ def opened(root: Path) -> Iterator[App]:
 
 
 @pytest.fixture(scope="session")
+def opener() -> Opener:
+    """Opens the App of a folder."""
+    return opened
+
+
+@pytest.fixture(scope="session")
 def empty_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("empty")
     (root / "assay.toml").write_text("")
@@ -123,14 +129,14 @@ def fill(root: Path) -> Filled:
 
 @pytest.fixture(scope="session")
 def pages(filled: Filled) -> Iterator[TestClient]:
-    with opened(filled.root) as app:
-        yield TestClient(console(app), follow_redirects=False)
+    with opened(filled.root) as app, TestClient(console(app), follow_redirects=False) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")
 def empty_pages(empty_root: Path) -> Iterator[TestClient]:
-    with opened(empty_root) as app:
-        yield TestClient(console(app), follow_redirects=False)
+    with opened(empty_root) as app, TestClient(console(app), follow_redirects=False) as client:
+        yield client
 
 
 # --- what is done in it --------------------------------------------------------------------------
