@@ -204,6 +204,20 @@ async def test_the_callers_own_deadline_goes_before_the_models() -> None:
         await run(handler, Request("m", (user("x"),), context=Context(deadline_s=0.02)))
 
 
+async def test_the_deadline_leaves_the_consumers_own_work_alone() -> None:
+    handler, _ = build(Upstream(*STREAM), deadline_s=0.01)
+    async with closing(handler(REQUEST)) as events:
+        await anext(events)
+        rung = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.02, rung.set)
+        await rung.wait()
+        with pytest.raises(DeadlineExceeded):
+            await anext(events)
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
 async def test_a_caller_who_goes_away_closes_the_upstream_and_leaves_a_span() -> None:
     never = asyncio.Event()
     upstream = Upstream(*STREAM[:2], never.wait)

@@ -7,8 +7,7 @@ way down, and never yields inside a cancel scope.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from assay.errors import AssayError, BadResponse, DeadlineExceeded
 from assay.prices import Pricing
@@ -144,31 +143,72 @@ def _attributes(request: Request, response: Response, start_ns: int, first_ns: i
     return {name: value for name, value in found.items() if value is not None}
 
 
-def deadline(default_s: float, *, clock: Callable[[], float] = time.monotonic) -> Policy:
+def deadline(default_s: float) -> Policy:
     """Ends a call that takes longer than its context's `deadline_s`, or `default_s`, in all."""
 
     def policy(handler: Handler) -> Handler:
         async def bounded(request: Request) -> AsyncIterator[Event]:
             allowed_s = request.context.deadline_s or default_s
-            ends_at = clock() + allowed_s
-            async with closing(handler(request)) as events:
-                while True:
-                    # One timeout for each wait: a cancel scope must not stay open across a yield.
-                    try:
-                        async with asyncio.timeout(ends_at - clock()):
-                            event = await anext(events)
-                    except StopAsyncIteration:
-                        return
-                    except TimeoutError as error:
-                        raise DeadlineExceeded(
-                            f"The call took longer than its deadline of {allowed_s:g} s; "
-                            f"ask for fewer tokens, or raise deadline_s of the model in assay.toml"
-                        ) from error
-                    yield event
+            alarm = _Alarm()
+            timer = asyncio.get_running_loop().call_later(allowed_s, alarm.ring)
+            try:
+                async with closing(handler(request)) as events:
+                    while (event := await alarm.guard(events)) is not None:
+                        yield event
+            except _Rang:
+                raise DeadlineExceeded(
+                    f"The call took longer than its deadline of {allowed_s:g} s; "
+                    f"ask for fewer tokens, or raise deadline_s of the model in assay.toml"
+                ) from None
+            finally:
+                timer.cancel()
 
         return bounded
 
     return policy
+
+
+class _Rang(Exception):
+    """The time is over."""
+
+
+class _Alarm:
+    """One timer for a whole call, where a timeout around each event costs ten times as much.
+
+    When it rings it cancels the task that waits for the next event. Between events, when the consumer has the
+    task, it only takes a note: nobody else's work is cancelled.
+    """
+
+    __slots__ = ("_rang", "_waiting")
+
+    def __init__(self) -> None:
+        self._rang = False
+        self._waiting: asyncio.Task[object] | None = None
+
+    def ring(self) -> None:
+        self._rang = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    async def guard(self, events: AsyncGenerator[Event, None]) -> Event | None:
+        """The next event, None after the last. Raises _Rang when the alarm rings first."""
+        if self._rang:
+            raise _Rang
+        task = self._waiting = asyncio.current_task()
+        assert task is not None
+        cancelling = task.cancelling()
+        try:
+            return await anext(events, None)
+        except asyncio.CancelledError:
+            # Somebody else may have cancelled as well, and goes before.
+            if self._rung() and task.uncancel() <= cancelling:
+                raise _Rang from None
+            raise
+        finally:
+            self._waiting = None
+
+    def _rung(self) -> bool:
+        return self._rang
 
 
 def cost(pricing: Pricing, model: str) -> Policy:
