@@ -246,11 +246,16 @@ class Watched:
         self.first = threading.Event()
         self.returned = threading.Event()
         self.texts = 0
+        self.read: list[float] = []
+        """The part of the prompt that was read, after each batch."""
 
     def handle_chat_completions(self, body: str, callback: Callable[[str], bool]) -> None:
         def watched(chunk: str) -> bool:
+            told = json.loads(chunk)
+            self.texts += bool((told.get("choices") or [{}])[0].get("delta", {}).get("content"))
+            if progress := told.get("prompt_progress"):
+                self.read.append(progress["processed"] / progress["total"])
             self.first.set()
-            self.texts += bool((json.loads(chunk).get("choices") or [{}])[0].get("delta", {}).get("content"))
             return callback(chunk)
 
         self.engine.handle_chat_completions(body, watched)
@@ -299,6 +304,7 @@ async def test_a_cancelled_caller_stops_the_model_while_it_reads(
         await call
     await asyncio.to_thread(engine.returned.wait)
     assert engine.texts == 0
+    assert max(engine.read) < 1
     assert await said(model, "Say hello.")
 
 

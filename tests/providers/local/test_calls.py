@@ -12,7 +12,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from assay.errors import BadResponse, ConfigError, ProviderError, ProviderUnavailable, RequestError
+from assay.errors import (
+    BadResponse,
+    ConfigError,
+    ContextExceeded,
+    ProviderError,
+    ProviderUnavailable,
+    RequestError,
+)
 from assay.providers.local import LocalModel
 from assay.providers.local.engine import Engine, default_threads, open_engine
 from assay.types import Completed, Event, Request, Started, TextDelta, closing, replace, user
@@ -111,11 +118,16 @@ async def test_progress_is_not_an_event() -> None:
     [
         (chunks(), BadResponse, "before any choice came"),
         (chunks(*WHOLE[:3]), BadResponse, "the answer is cut off"),
-        (chunks("no json"), BadResponse, "unreadable"),
+        (chunks("no json"), BadResponse, "not one of a chat completion"),
         (
             chunks('{"error":{"code":400,"message":"odd","type":"invalid_request_error"}}'),
             RequestError,
             "odd",
+        ),
+        (
+            chunks('{"error":{"code":400,"message":"full","type":"exceed_context_size_error"}}'),
+            ContextExceeded,
+            "full",
         ),
         (chunks('{"error":{"code":500,"message":"bad","type":"server_error"}}'), ProviderError, "bad"),
     ],

@@ -118,7 +118,6 @@ class LocalModel:
             raise
         finally:
             bridge.cancel()
-            work.cancel()
             self._bridges.discard(bridge)
 
     async def _engine(self) -> Engine:

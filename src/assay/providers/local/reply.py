@@ -1,34 +1,28 @@
 """llama.cpp's chunks as canonical events. They are chat-completion chunks, so one decoder serves both.
 
-What is llama.cpp's alone is handled here: progress while the prompt is read, its error for a full context,
-the path of the weights in place of the model's name, and the check of replies that must keep to a schema.
+What is llama.cpp's alone is handled here: chunks that tell its progress while it reads the prompt, its error
+for a full context, a path in place of the model's name, and the check of replies that must keep to a schema.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import msgspec
 
-from assay.errors import BadResponse, ContextExceeded
+from assay.errors import ContextExceeded
 from assay.providers.local.schema import Held
 from assay.providers.openai_chat.stream import ChatStream
 from assay.types import Event, Finished, Request, Started, TextDelta, replace
 
 
-class _Error(msgspec.Struct):
-    type: str | None = None
+class _Full(msgspec.Struct):
     n_prompt_tokens: int | None = None
     n_ctx: int | None = None
 
 
-class _Peek(msgspec.Struct):
-    prompt_progress: Any = None
-    error: _Error | None = None
-
-
-_PEEK = msgspec.json.Decoder(_Peek).decode
+class _Complaint(msgspec.Struct):
+    error: _Full
 
 
 class Reply:
@@ -46,21 +40,10 @@ class Reply:
     def feed(self, chunk: str) -> Iterator[Event]:
         """Raises ContextExceeded, llama.cpp's other complaints, or BadResponse for what is not a chunk."""
         try:
-            peek = _PEEK(chunk)
-        except ValueError as error:
-            raise BadResponse(
-                f"llama.cpp gave an unreadable chunk: {error}", provider=self._provider
-            ) from error
-        if peek.error is not None and peek.error.type == "exceed_context_size_error":
-            raise ContextExceeded(
-                f"The request has {peek.error.n_prompt_tokens} tokens and the local model takes "
-                f"{peek.error.n_ctx} a call; shorten it, or raise context_tokens of its provider in "
-                "assay.toml (it is shared by the slots)",
-                param="messages",
-            )
-        if peek.prompt_progress is not None:
-            return
-        yield from self._translated(self._stream.feed("", chunk))
+            events = self._stream.feed("", chunk)
+        except ContextExceeded as error:
+            raise _too_long(chunk, error) from error
+        yield from self._translated(events)
 
     def end(self) -> Iterator[Event]:
         """The stream is over. Raises BadResponse when it was cut off, UnsupportedFeature (see Held.check)."""
@@ -88,3 +71,14 @@ class Reply:
             self._held.add(event.text)
         elif isinstance(event, Finished):
             self._held.check(whole=self._whole and event.finish.reason == "stop")
+
+
+def _too_long(chunk: str, error: ContextExceeded) -> ContextExceeded:
+    full = msgspec.json.decode(chunk, type=_Complaint).error
+    if full.n_ctx is None:
+        return error
+    return ContextExceeded(
+        f"The request has {full.n_prompt_tokens} tokens and the local model takes {full.n_ctx} a call; "
+        "shorten it, or raise context_tokens of its provider in assay.toml (it is shared by the slots)",
+        param="messages",
+    )
