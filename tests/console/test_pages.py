@@ -457,6 +457,12 @@ def test_without_the_extra_the_console_says_what_to_install() -> None:
     assert "pip install 'assay[console]'" in done.stdout
 
 
+def test_a_console_that_nobody_looks_at_loads_no_statistics() -> None:
+    script = "import sys, assay.console.site; print('numpy' in sys.modules or 'scipy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_nothing_runs_on_the_event_loop(opener, empty_root: Path) -> None:
     """Starlette runs plain functions in threads; a coroutine function would hold up every call to a model."""
     with opener(empty_root) as app:
@@ -465,9 +471,6 @@ def test_nothing_runs_on_the_event_loop(opener, empty_root: Path) -> None:
     endpoints = [route.endpoint for route in starlette.routes if hasattr(route, "endpoint")]
     assert len(endpoints) >= 8
     assert not [one for one in endpoints if inspect.iscoroutinefunction(one)]
-
-
-# --- numbers -------------------------------------------------------------------------------------
 
 
 def test_a_running_experiment_is_read_again_by_the_script(opener, filled) -> None:

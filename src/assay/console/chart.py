@@ -7,14 +7,16 @@ picture fits light and dark; a wide and a narrow one are made, and the page show
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import vl_convert
 from markupsafe import Markup
 
-from assay.evals.compare import Decision, Side
-from assay.stats import Verdict
 from assay.types import Value
+
+if TYPE_CHECKING:
+    from assay.evals.compare import Decision, Side
+    from assay.stats import Verdict
 
 _SCHEMA: Final = "https://vega.github.io/schema/vega-lite/v6.json"
 _VERSION: Final = "6.4"

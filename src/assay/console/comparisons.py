@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from starlette.requests import Request
@@ -17,9 +17,11 @@ from assay.console.experiments import OFFERED
 from assay.console.render import Renderer
 from assay.console.summaries import Summaries
 from assay.errors import RequestError
-from assay.evals.compare import Decision, Flip, compare
 from assay.evals.experiment import load_experiment
 from assay.types import Value, replace
+
+if TYPE_CHECKING:
+    from assay.evals.compare import Decision, Flip
 
 PAGE_FLIPS: Final = 25
 SHOWN: Final[Mapping[str, Callable[[Flip], bool]]] = {
@@ -65,6 +67,8 @@ class ComparisonPage:
         return [Route("/compare", self.compare)]
 
     def compare(self, request: Request) -> Response:
+        from assay.evals.compare import compare  # numpy and scipy, when the first comparison is asked for
+
         asked = Asked(*(query.text(request, name) for name in ("a", "b", "scorer", "margin")))
         margin = asked.margin_value
         if asked.a is None or asked.b is None:

@@ -1,4 +1,8 @@
-"""Experiments in a line each: how far they are, what they scored, cost and took. No pages here."""
+"""Experiments in a line each: how far they are, what they scored, cost and took. No pages here.
+
+The statistics are imported when the first experiment is looked at: numpy and scipy would double what a
+server that nobody looks at needs of memory.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,9 @@ from collections.abc import Sequence
 from threading import Lock
 from typing import Final, Literal, TypeAlias
 
-from assay.evals.compare import percentile
 from assay.evals.costs import Spend
 from assay.evals.experiment import KIND, Experiment, read_experiment
 from assay.runs import Owner, Run, RunLog
-from assay.stats import item_means, score_interval
 from assay.storage import Store
 from assay.types import Value
 
@@ -93,6 +95,9 @@ class Summaries:
 
 
 def summarize(experiment: Experiment) -> Summary:
+    """The summary of an experiment as it is now."""
+    from assay.evals.compare import percentile
+
     task = experiment.run.spec["task"]
     identity = task["identity"] if isinstance(task["identity"], dict) else {}
     prompt = f"{identity['prompt']}@{identity['digest'][:12]}" if identity.get("task") == "prompt" else None
@@ -148,6 +153,8 @@ def _means(experiment: Experiment) -> tuple[Mean, ...]:
 def _mean(
     scorer: str, items: Sequence[Sequence[float]], labels: Sequence[str | None], scored: int, unscored: int
 ) -> Mean:
+    from assay.stats import item_means, score_interval
+
     if not items:
         return Mean(scorer, None, None, None, scored, unscored)
     means = item_means(items)
