@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -57,11 +58,15 @@ def serve(shell: Shell, config: Config) -> None:
     async def work() -> None:
         async with open_app(config) as app:
             pages = _pages(shell, app)
+            # What is loaded by now stays: the collector need not look at it again for each new object.
+            gc.collect()
+            gc.freeze()
             _announce(shell, app, f"http://{_in_url(config.server.host)}:{port}")
             settings = uvicorn.Config(
                 Server(app, pages=pages),
                 lifespan="off",
                 access_log=False,
+                proxy_headers=False,
                 log_level="warning",
                 server_header=False,
                 date_header=False,
