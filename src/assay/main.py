@@ -61,6 +61,7 @@ def serve(shell: Shell, config: Config) -> None:
             # What is loaded by now stays: the collector need not look at it again for each new object.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(20_000, 50, 50)
             _announce(shell, app, f"http://{_in_url(config.server.host)}:{port}")
             settings = uvicorn.Config(
                 Server(app, pages=pages),

@@ -24,7 +24,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 _canonical = msgspec.json.Encoder(order="sorted").encode
 
 
-class Example(Value, dict=True):
+class Example(Value, dict=True, gc=True):
     """One case: what goes in, what should come out, what else is known, and what it belongs to.
 
     `cluster` groups examples that are not independent of each other (one document, one user, one topic);
@@ -53,7 +53,7 @@ class Example(Value, dict=True):
         return blake2b(_canonical(self), digest_size=16).hexdigest()
 
 
-class Dataset(Value, dict=True):
+class Dataset(Value, dict=True, gc=True):
     """Examples in order, under a name. At least one, all different."""
 
     name: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from assay.gateway.compose import DEFAULT_DEADLINE_S, Route, compose, gateway
+from assay.gateway.attempt import DEFAULT_DEADLINE_S, Route
+from assay.gateway.compose import compose, gateway
 
 __all__ = ["DEFAULT_DEADLINE_S", "Route", "compose", "gateway"]

@@ -7,23 +7,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import reduce
 
 from assay.errors import NotFound
-from assay.gateway import policies
-from assay.prices import Pricing
-from assay.providers.base import Upstream
+from assay.gateway.attempt import Route, attempt
+from assay.gateway.tracing import trace
 from assay.trace import Tracer
-from assay.types import Event, Handler, Policy, Request, Value, replace
-
-DEFAULT_DEADLINE_S = 600.0
-
-
-class Route(Value):
-    """Where a model's name leads: a provider, the provider's own name for the model, what it costs."""
-
-    name: str
-    upstream: Upstream
-    model: str
-    pricing: Pricing
-    deadline_s: float | None = None
+from assay.types import Event, Handler, Policy, Request
 
 
 def compose(rules: Sequence[Policy], end: Handler) -> Handler:
@@ -33,29 +20,10 @@ def compose(rules: Sequence[Policy], end: Handler) -> Handler:
 
 def gateway(routes: Mapping[str, Route], tracer: Tracer, *, capture_content: bool = True) -> Handler:
     """The one Handler that the server, the SDK and every evaluation call."""
-    return compose(
-        [
-            policies.trace(tracer, capture_content=capture_content),
-        ],
-        by_model({name: attempt(route) for name, route in routes.items()}),
-    )
-
-
-def attempt(route: Route) -> Handler:
-    """One try at one provider."""
-    called = compose(
-        [
-            policies.deadline(route.deadline_s or DEFAULT_DEADLINE_S),
-            policies.cost(route.pricing, route.model),
-            policies.whole(route.upstream.name),
-        ],
-        route.upstream,
-    )
-
-    def renamed(request: Request) -> AsyncIterator[Event]:
-        return called(replace(request, model=route.model))
-
-    return renamed
+    rules = [
+        trace(tracer, capture_content=capture_content),
+    ]
+    return compose(rules, by_model({name: attempt(route) for name, route in routes.items()}))
 
 
 def by_model(handlers: Mapping[str, Handler]) -> Handler:

@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 from assay.errors import AssayError, ProviderError
-from assay.providers.base import WireFormat
+from assay.providers.base import EventDecoder, WireFormat
 from assay.providers.sse import SseDecoder
 from assay.providers.transport import HttpCall, HttpReply, Transport
-from assay.types import Completed, Ended, Event, Request, Started, closing, replace
+from assay.types import Completed, Ended, Event, Request
 
 MAX_REPLY_BYTES = 64 << 20
 """The longest reply that is read in one piece."""
@@ -51,10 +51,19 @@ class HttpUpstream:
                     raise await self._refusal(reply)
                 if not _is_stream(reply, request):
                     response = self._wire.decode(await reply.read(MAX_REPLY_BYTES))
-                    yield Completed(replace(response, provider=self.name))
+                    yield Completed(response)
                     return
-                async with closing(self._events(reply)) as events:
-                    async for event in events:
+                frames, decoder = SseDecoder(), self._wire.events()
+                ended = False
+                async for chunk in reply.chunks:
+                    for kind, data in frames.feed(chunk):
+                        for event in decoder.feed(kind, data):
+                            yield event
+                            ended = type(event) is Ended
+                    if ended:
+                        break
+                if not ended:
+                    for event in _last(frames, decoder):
                         yield event
                 with suppress(ProviderError, TimeoutError):
                     async with asyncio.timeout(LINGER_S):
@@ -66,24 +75,6 @@ class HttpUpstream:
 
     async def aclose(self) -> None:
         """Nothing: the transport belongs to whoever opened it."""
-
-    async def _events(self, reply: HttpReply) -> AsyncIterator[Event]:
-        """Up to Ended. Raises BadResponse when the stream ends before that."""
-        frames, decoder = SseDecoder(), self._wire.events()
-        async for chunk in reply.chunks:
-            for kind, data in frames.feed(chunk):
-                for event in decoder.feed(kind, data):
-                    yield self._named(event)
-                    if isinstance(event, Ended):
-                        return
-        for kind, data in frames.end():
-            for event in decoder.feed(kind, data):
-                yield self._named(event)
-        for event in decoder.end():
-            yield self._named(event)
-
-    def _named(self, event: Event) -> Event:
-        return replace(event, provider=self.name) if isinstance(event, Started) else event
 
     async def _refusal(self, reply: HttpReply) -> AssayError:
         """The error for a status that is not 200, whatever becomes of the rest of its body."""
@@ -104,6 +95,12 @@ class HttpUpstream:
         error.provider = self.name
         error.message = f"{self.name}: {error.message}"
         error.args = (error.message,)
+
+
+def _last(frames: SseDecoder, decoder: EventDecoder) -> list[Event]:
+    """What the end of the body completes. Raises BadResponse when the stream was cut off."""
+    events = [event for kind, data in frames.end() for event in decoder.feed(kind, data)]
+    return [*events, *decoder.end()]
 
 
 def _is_stream(reply: HttpReply, request: Request) -> bool:

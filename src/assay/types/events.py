@@ -218,25 +218,35 @@ class Assembly:
         return self._response is not None or self._ended is not None
 
     def add(self, event: Event) -> None:
+        if type(event) is TextDelta and self._ended is None:
+            # Nearly all events are these: the way below would say the same.
+            reply = self._replies.get(event.choice)
+            if reply is not None and (text := reply.parts.get(event.part)) and text.kind is Text:
+                text.texts.append(event.text)
+                if event.logprobs or event.annotations or event.signature is not None:
+                    _details(reply, text, event)
+                return
         if self.complete:
             raise ValueError(f"{type(event).__name__} after the end of the stream")
-        if isinstance(event, Completed):
-            if self._started is not None:
-                raise ValueError("Completed inside a stream")
-            self._response = event.response
-            return
-        if isinstance(event, Started):
-            if self._started is not None:
-                raise ValueError("Started twice")
-            self._started = event
-            return
-        if self._started is None:
-            raise ValueError(f"{type(event).__name__} before Started")
-        if isinstance(event, Ended):
-            if not self._replies or any(reply.finish is None for reply in self._replies.values()):
-                raise ValueError("Ended before every choice was Finished")
-            self._ended = event
-            return
+        match event:
+            case Completed(response):
+                if self._started is not None:
+                    raise ValueError("Completed inside a stream")
+                self._response = response
+            case Started():
+                if self._started is not None:
+                    raise ValueError("Started twice")
+                self._started = event
+            case _ if self._started is None:
+                raise ValueError(f"{type(event).__name__} before Started")
+            case Ended():
+                if not self._replies or any(reply.finish is None for reply in self._replies.values()):
+                    raise ValueError("Ended before every choice was Finished")
+                self._ended = event
+            case _:
+                self._grow(event)
+
+    def _grow(self, event: Delta | Finished) -> None:
         reply = self._replies.get(event.choice)
         if reply is None:
             reply = self._replies[event.choice] = _Reply()
@@ -276,10 +286,7 @@ def _grow(reply: _Reply, delta: Delta) -> None:
         case TextDelta():
             buffer = reply.buffer(delta.part, Text)
             buffer.texts.append(delta.text)
-            buffer.lists.extend(delta.annotations)
-            reply.logprobs.extend(delta.logprobs)
-            if delta.signature is not None:
-                buffer.keep(signature=delta.signature)
+            _details(reply, buffer, delta)
         case RefusalDelta():
             reply.buffer(delta.part, Refusal).texts.append(delta.text)
             reply.logprobs.extend(delta.logprobs)
@@ -305,6 +312,12 @@ def _grow(reply: _Reply, delta: Delta) -> None:
             reply.buffer(delta.part, Opaque).keep(body=delta.body)
         case _:
             assert_never(delta)
+
+
+def _details(reply: _Reply, text: _Buffer, delta: TextDelta) -> None:
+    text.lists.extend(delta.annotations)
+    reply.logprobs.extend(delta.logprobs)
+    text.keep(signature=delta.signature)
 
 
 def stream_of(response: Response) -> list[Event]:

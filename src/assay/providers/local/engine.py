@@ -57,7 +57,6 @@ def open_engine(path: Path | None, context_tokens: int, slots: int, threads: int
     params.n_parallel = slots
     params.n_batch = params.n_ubatch = BATCH_TOKENS
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
-    params.n_gpu_layers = 0
     params.n_threads_http = 1
     params.cache_ram_mib = 0
     params.fit_params = params.warmup = params.ui = False

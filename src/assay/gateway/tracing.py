@@ -1,23 +1,16 @@
-"""Policies: rules around a call, functions from Handler to Handler. assay.gateway.compose owns their order.
-
-Every policy reads its inner iterator inside `closing`, so that a consumer who goes away ends the call all the
-way down, and never yields inside a cancel scope.
-"""
+"""The policy that records: each call becomes one span. Spans and their storing live in assay.trace."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 
-from assay.errors import AssayError, BadResponse, DeadlineExceeded
-from assay.prices import Pricing
+from assay.errors import AssayError, BadResponse
 from assay.trace import Span, Tracer, current_span, error_type, new_span_id, new_trace_id
 from assay.types import (
     JSON,
     Assembly,
-    Completed,
     Cost,
-    Ended,
     Event,
     FunctionTool,
     Handler,
@@ -26,7 +19,6 @@ from assay.types import (
     Response,
     SchemaOutput,
     Started,
-    Usage,
     closing,
     replace,
 )
@@ -141,124 +133,3 @@ def _attributes(request: Request, response: Response, start_ns: int, first_ns: i
             if isinstance(tool, FunctionTool)
         ]
     return {name: value for name, value in found.items() if value is not None}
-
-
-def deadline(default_s: float) -> Policy:
-    """Ends a call that takes longer than its context's `deadline_s`, or `default_s`, in all."""
-
-    def policy(handler: Handler) -> Handler:
-        async def bounded(request: Request) -> AsyncIterator[Event]:
-            allowed_s = request.context.deadline_s or default_s
-            alarm = _Alarm()
-            timer = asyncio.get_running_loop().call_later(allowed_s, alarm.ring)
-            try:
-                async with closing(handler(request)) as events:
-                    while (event := await alarm.guard(events)) is not None:
-                        yield event
-            except _Rang:
-                raise DeadlineExceeded(
-                    f"The call took longer than its deadline of {allowed_s:g} s; "
-                    f"ask for fewer tokens, or raise deadline_s of the model in assay.toml"
-                ) from None
-            finally:
-                timer.cancel()
-
-        return bounded
-
-    return policy
-
-
-class _Rang(Exception):
-    """The time is over."""
-
-
-class _Alarm:
-    """One timer for a whole call, where a timeout around each event costs ten times as much.
-
-    When it rings it cancels the task that waits for the next event. Between events, when the consumer has the
-    task, it only takes a note: nobody else's work is cancelled.
-    """
-
-    __slots__ = ("_rang", "_waiting")
-
-    def __init__(self) -> None:
-        self._rang = False
-        self._waiting: asyncio.Task[object] | None = None
-
-    def ring(self) -> None:
-        self._rang = True
-        if self._waiting is not None:
-            self._waiting.cancel()
-
-    async def guard(self, events: AsyncGenerator[Event, None]) -> Event | None:
-        """The next event, None after the last. Raises _Rang when the alarm rings first."""
-        if self._rang:
-            raise _Rang
-        task = self._waiting = asyncio.current_task()
-        assert task is not None
-        cancelling = task.cancelling()
-        try:
-            return await anext(events, None)
-        except asyncio.CancelledError:
-            # Somebody else may have cancelled as well, and goes before.
-            if self._rung() and task.uncancel() <= cancelling:
-                raise _Rang from None
-            raise
-        finally:
-            self._waiting = None
-
-    def _rung(self) -> bool:
-        return self._rang
-
-
-def cost(pricing: Pricing, model: str) -> Policy:
-    """Puts the cost beside the usage, on the event that ends the reply. `model` is the upstream's name."""
-
-    def of(answered_as: str, usage: Usage | None) -> Cost:
-        # What answered is dated and exact; what was asked for may be an alias that the price list knows.
-        found = pricing(answered_as or model, usage)
-        return pricing(model, usage) if found.usd is None and answered_as != model else found
-
-    def policy(handler: Handler) -> Handler:
-        async def costed(request: Request) -> AsyncIterator[Event]:
-            answered_as = ""
-            async with closing(handler(request)) as events:
-                async for event in events:
-                    if isinstance(event, Started):
-                        answered_as = event.model
-                    elif isinstance(event, Ended):
-                        event = replace(event, cost=of(answered_as, event.usage))
-                    elif isinstance(event, Completed):
-                        reply = event.response
-                        event = Completed(replace(reply, cost=of(reply.model, reply.usage)))
-                    yield event
-
-        return costed
-
-    return policy
-
-
-def whole(provider: str) -> Policy:
-    """Holds a provider to its word: a reply that stops before its end is an error, and says whose it is."""
-
-    def policy(handler: Handler) -> Handler:
-        async def checked(request: Request) -> AsyncIterator[Event]:
-            complete = False
-            async with closing(handler(request)) as events:
-                async for event in events:
-                    if isinstance(event, Started):
-                        event = replace(event, provider=provider)
-                    elif isinstance(event, Completed):
-                        event = Completed(replace(event.response, provider=provider))
-                        complete = True
-                    elif isinstance(event, Ended):
-                        complete = True
-                    yield event
-            if not complete:
-                raise BadResponse(
-                    f"The provider {provider} ended its reply in the middle; try again", provider=provider
-                )
-
-        return checked
-
-    return policy
