@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from assay.config import Config, ProviderSettings, load
 from assay.errors import AssayError, ConfigError
@@ -204,7 +205,9 @@ def _upstream(name: str, settings: ProviderSettings, config: Config, transport: 
             except ConfigError as error:
                 return Unusable(name, error)
             assert settings.base_url is not None  # checked by assay.config
-            return HttpUpstream(name, OpenAIChat(), settings.base_url, key, transport)
+            # Compatible servers take and give more than OpenAI itself, which refuses what it does not know.
+            wire = OpenAIChat(extensions=urlsplit(settings.base_url).hostname != "api.openai.com")
+            return HttpUpstream(name, wire, settings.base_url, key, transport)
         case "local":
             path = config.path(settings.path) if settings.path else find("local", config.cache_dir)
             return LocalModel(name, path, context_tokens=settings.context_tokens, slots=settings.slots)
