@@ -79,6 +79,14 @@ def test_a_call_is_answered_and_becomes_a_trace(project: Path, assay) -> None:
     assert "It is forty-two days." in tree
 
 
+def test_a_tree_shows_long_messages_whole(project: Path, assay) -> None:
+    question = " ".join(f"word{number}" for number in range(200))
+    assay("call", "right", question)
+    (trace,) = json.loads(assay("trace", "list", "--json").out)
+    tree = assay("trace", "show", trace["trace_id"], "--messages", COLUMNS="80").out
+    assert [word for word in question.split() if word not in tree] == []
+
+
 def test_a_call_may_read_its_text_from_a_pipe(project: Path, assay) -> None:
     said = assay("call", "right", "-", "--json", stdin="How long?")
     assert json.loads(said.out)["choices"][0]["message"]["parts"][0]["text"] == "It is forty-two days."

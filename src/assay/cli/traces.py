@@ -75,7 +75,8 @@ def show_trace(
         tree = Tree(f"[bold]trace {roots[0].span.trace_id}[/bold]  {ago(roots[0].span.start_ns)}")
         for root in roots:
             _grow(tree, root, stores.traces if messages else None)
-    shell.out.print(tree)
+    # In a pipe lines are not wrapped, and a tree whose lines are not wrapped is cut off.
+    shell.out.print(tree, soft_wrap=False)
 
 
 def _grow(tree: Tree, node: SpanNode, traces: object | None) -> None:
