@@ -31,7 +31,7 @@ input:
     question: string
 ---
 {{role "system"}}
-Be brief.
+Be brief, and name the page of the policy on which the answer stands.
 {{role "user"}}
 {{question}}
 """
@@ -96,6 +96,7 @@ def test_prompts_have_versions_labels_and_differences(project: Path, assay) -> N
     (prompt,) = json.loads(assay("prompt", "list", "--json").out)
     assert set(prompt["labels"]) == {"latest", "new"}
     assert prompt["labels"]["latest"] in assay("prompt", "show", "ask").out
+    assert PROMPT in assay("prompt", "show", "ask", COLUMNS="20").out
     difference = assay("prompt", "diff", "ask@latest", "ask@new").out
     assert "-model: wrong" in difference
     assert "+model: right" in difference

@@ -53,7 +53,10 @@ def show_prompt(context: typer.Context, ref: str = REF, as_json: bool = JSON_OPT
         shell.json({"ref": prompt.ref, "source": prompt.source, "versions": versions})
         return
     shell.out.print(f"[bold]{escape(prompt.ref)}[/bold]")
-    shell.out.print(Syntax(prompt.source, "handlebars", background_color="default", word_wrap=True))
+    if shell.out.is_terminal:
+        shell.out.print(Syntax(prompt.source, "handlebars", background_color="default", word_wrap=True))
+    else:
+        shell.out.print(prompt.source, markup=False)
     rows = [[one.version, ago(one.created_ns), escape(", ".join(one.labels))] for one in versions]
     shell.table({"version": "left", "first seen": "left", "labels": "left"}, rows, "")
 
