@@ -196,7 +196,7 @@ async def test_experiments_are_found_again(store: Store) -> None:
     first = await run_experiment(plan(Recorder(), 2), store)
     second = await run_experiment(Plan(Recorder(), letters(3), (exact(),), name="mine"), store)
     assert load_experiment(store, "mine") == load_experiment(store, second.run.run_id[:6]) == second
-    assert load_experiment(store, "recorder on letters") == first
+    assert load_experiment(store, "recorder") == first
     assert list_experiments(store) == (second, first)
     with pytest.raises(NotFound, match="There is no experiment 'other'"):
         load_experiment(store, "other")
@@ -310,7 +310,7 @@ async def test_a_cancelled_run_goes_on_where_it_was(store: Store) -> None:
     task = Recorder()
     await interrupted(plan(task, 10), store, 4, concurrency=1)
     assert task.calls == list("abcd")
-    half = load_experiment(store, "recorder on letters")
+    half = load_experiment(store, "recorder")
     assert not half.complete
     assert [outcome.output for outcome in half.outcomes] == list("ABCD")
     assert half.run.lease_owner is None, "nobody has to wait for a lease"
@@ -358,7 +358,7 @@ async def test_judging_goes_on_without_asking_the_task_again(store: Store, model
             group.start_soon(cancel)
             second = Judge("s", "m", model(stuck), name="second")
             await run_experiment(plan(task, 1, exact(), first, second), store, concurrency=1)
-    half = load_experiment(store, "recorder on letters")
+    half = load_experiment(store, "recorder")
     assert set(half.outcomes[0].scores) == {"exact", "first"}
     again = model('{"verdict": "fail"}')
     scorers = (exact(), Judge("r", "m", again, name="first"), Judge("s", "m", again, name="second"))
@@ -375,7 +375,7 @@ async def test_judging_goes_on_without_asking_the_task_again(store: Store, model
 async def test_failures_are_kept_when_a_run_is_cancelled(store: Store) -> None:
     task = Recorder(lambda text: ValueError("always"))
     await interrupted(plan(task, 10), store, 3, concurrency=1)
-    assert len(load_experiment(store, "recorder on letters").outcomes) == 3
+    assert len(load_experiment(store, "recorder").outcomes) == 3
 
 
 # --- stopping early ------------------------------------------------------------------------------
@@ -403,7 +403,7 @@ async def test_a_bug_in_the_task_is_told_as_one(store: Store) -> None:
 async def test_a_small_dataset_that_fails_alike_stops_too(store: Store) -> None:
     with pytest.raises(NotFound):
         await run_experiment(plan(Recorder(lambda text: NotFound("no")), 2), store)
-    assert load_experiment(store, "recorder on letters").outcomes == ()
+    assert load_experiment(store, "recorder").outcomes == ()
 
 
 async def test_a_provider_that_goes_down_stops_the_run_until_later(store: Store) -> None:
@@ -411,7 +411,7 @@ async def test_a_provider_that_goes_down_stops_the_run_until_later(store: Store)
     with pytest.raises(ProviderUnavailable):
         await run_experiment(plan(task, 20), store, concurrency=1)
     assert len(task.calls) == 8
-    assert [one.output for one in load_experiment(store, "recorder on letters").outcomes] == ["A", "B", "C"]
+    assert [one.output for one in load_experiment(store, "recorder").outcomes] == ["A", "B", "C"]
     task.answer = str.upper
     assert (await run_experiment(plan(task, 20), store)).errors == 0
     assert len(task.calls) == 25
@@ -472,13 +472,13 @@ async def test_a_second_process_is_told_who_works_on_it(store: Store) -> None:
         with pytest.raises(Conflict, match="is being worked on by process"):
             await run_experiment(plan(Recorder()), store)
         free.set()
-    assert load_experiment(store, "recorder on letters").complete
+    assert load_experiment(store, "recorder").complete
 
 
 async def test_who_loses_the_run_stops_and_writes_nothing(store: Store) -> None:
     def answer(letter: str) -> str:
         if letter == "b":
-            run = RunLog(store).get("recorder on letters")
+            run = RunLog(store).get("recorder")
             late = RunLog(store, lambda: run.lease_until_ns + 1)
             late.acquire(run.run_id).release()
         return letter.upper()
@@ -487,7 +487,7 @@ async def test_who_loses_the_run_stops_and_writes_nothing(store: Store) -> None:
     with pytest.raises(Conflict, match="no longer held by this process"):
         await run_experiment(plan(task, 9), store, concurrency=1)
     assert task.calls == ["a", "b"]
-    assert [one.output for one in load_experiment(store, "recorder on letters").outcomes] == ["A"]
+    assert [one.output for one in load_experiment(store, "recorder").outcomes] == ["A"]
     task.answer = str.upper
     assert (await run_experiment(plan(task, 9), store)).complete
 
@@ -498,5 +498,5 @@ async def test_functions_run_as_they_are(store: Store) -> None:
 
     found = await run_experiment(plan(function_task(shout), 3), store)
     assert values(found.outcomes) == [1.0, 1.0, 1.0]
-    assert found.name == "shout on letters"
+    assert found.name == "shout"
     assert found.task_cost.unknown == 3

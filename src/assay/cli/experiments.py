@@ -98,7 +98,10 @@ def _plan(
 
 @contextmanager
 def progress_bar(shell: Shell, title: str) -> Iterator[Callable[[Step], None]]:
-    """A bar with the cost so far; quiet where standard error is no terminal."""
+    """A bar with the cost so far; in a log, a line at every tenth."""
+    if not shell.err.is_terminal:
+        yield _lines(shell, title)
+        return
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         TextColumn("{task.fields[spent]}"),
@@ -111,6 +114,21 @@ def progress_bar(shell: Shell, title: str) -> Iterator[Callable[[Step], None]]:
             progress.update(bar, completed=at.done, total=at.total, spent=spend(at.cost) + failed)
 
         yield step
+
+
+def _lines(shell: Shell, title: str) -> Callable[[Step], None]:
+    told = 0
+
+    def step(at: Step) -> None:
+        nonlocal told
+        tenths = 10 * at.done // at.total
+        if tenths > told and at.done > at.recorded:
+            told = tenths
+            shell.err.print(
+                f"  {escape(title)}: {at.done} of {at.total}, {at.errors} failed, {spend(at.cost)}"
+            )
+
+    return step
 
 
 def spend(cost: Spend) -> str:
@@ -147,7 +165,8 @@ def print_experiment(shell: Shell, experiment: Experiment) -> None:
     """A few lines for people."""
     run = experiment.run
     size = len(experiment.dataset) * experiment.repeats
-    shell.out.print(f"[bold]{escape(experiment.name)}[/bold]  {run.run_id[:12]}  {run.status}")
+    shell.out.print(f"[bold]{escape(experiment.name)}[/bold] on {escape(experiment.dataset.ref)}")
+    shell.out.print(f"  id {run.run_id[:12]}, {run.status}")
     shell.out.print(f"  {len(experiment.outcomes)} of {size} done, {experiment.errors} failed")
     for name, mean in means(experiment).items():
         shell.out.print(f"  {escape(name)}: {'unscored' if mean is None else f'{mean:.3f}'}")
@@ -174,6 +193,7 @@ def list_evals(
             experiment.run.run_id[:12],
             ago(experiment.run.created_ns),
             escape(experiment.name),
+            escape(experiment.dataset.ref),
             experiment.run.status,
             f"{len(experiment.outcomes)}/{len(experiment.dataset) * experiment.repeats}",
             "  ".join(
@@ -183,7 +203,14 @@ def list_evals(
         ]
         for experiment in found
     ]
-    columns = {"id": "left", "begun": "left", "experiment": "left", "status": "left", "done": "right"}
+    columns = {
+        "id": "left",
+        "begun": "left",
+        "experiment": "left",
+        "dataset": "left",
+        "status": "left",
+        "done": "right",
+    }
     columns |= {"means": "left", "cost": "right"}
     shell.table(columns, rows, "No experiments yet. Run one: assay eval run --prompt NAME --dataset NAME")
 

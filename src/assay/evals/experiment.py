@@ -89,7 +89,7 @@ class Plan:
 
     @property
     def title(self) -> str:
-        return self.name or f"{self.task.name} on {self.dataset.name}"
+        return self.name or self.task.name
 
     @property
     def spec(self) -> JSON:
