@@ -178,7 +178,7 @@ async def open_app(config: Config | Path | str | None = None) -> AsyncIterator[A
             upstream_model = model.model or name
             pricing = _pricing(provider)
             routes[name] = Route(name, upstream, upstream_model, pricing, model.deadline_s)
-            problem = upstream.problem.message if isinstance(upstream, Unusable) else None
+            problem = upstream.problem.message if upstream.problem else None
             models.append(ModelInfo(name, model.provider, provider.dialect, upstream_model, problem))
         yield App(stores, writer, Tracer(writer.record), routes, models)
 
@@ -188,7 +188,7 @@ class Unusable:
 
     def __init__(self, name: str, problem: AssayError) -> None:
         self.name = name
-        self.problem = problem
+        self.problem: AssayError = problem
 
     def __call__(self, request: Request) -> AsyncIterator[Event]:
         raise self.problem

@@ -66,6 +66,14 @@ def test_the_models(project: Path, assay) -> None:
     assert "ready" in assay("models").out
 
 
+def test_weights_that_are_not_there_are_said_before_and_at_the_call(project: Path, assay) -> None:
+    nowhere = {"ASSAY_CACHE_DIR": str(project / "cache")}
+    assert "run 'assay models pull local'" in assay("models", **nowhere).out
+    said = assay("call", "local", "hi", **nowhere)
+    assert said.status == 3
+    assert "run 'assay models pull local'" in said.err
+
+
 def test_a_call_is_answered_and_becomes_a_trace(project: Path, assay) -> None:
     said = assay("call", "right", "How long?")
     assert said.status == 0

@@ -19,6 +19,11 @@ class Upstream(Protocol):
 
     name: str
 
+    @property
+    def problem(self) -> AssayError | None:
+        """Why every call would fail, as far as that can be told without calling; None if nothing is known."""
+        ...
+
     def __call__(self, request: Request) -> AsyncIterator[Event]:
         """Answers with events in the grammar of assay.types.events; raises AssayError, nothing else.
 

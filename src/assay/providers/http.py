@@ -41,6 +41,10 @@ class HttpUpstream:
         self._secret = api_key
         self._transport = transport
 
+    @property
+    def problem(self) -> None:
+        """Unknown before a call: whether the upstream answers is its own matter."""
+
     async def __call__(self, request: Request) -> AsyncIterator[Event]:
         """Closing the iterator closes the connection, so that the upstream stops working."""
         try:

@@ -80,6 +80,10 @@ class Scripted:
         """How many calls are under way: 0 again once every reader has finished, or has gone away."""
         return self._running
 
+    @property
+    def problem(self) -> None:
+        """Nothing: a script can always be played."""
+
     async def __call__(self, request: Request) -> AsyncIterator[Event]:
         number = self._calls
         self._calls += 1

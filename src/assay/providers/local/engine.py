@@ -6,6 +6,7 @@ folder, which is removed as soon as the model is loaded: nothing can connect to 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import secrets
 import socket
@@ -29,6 +30,9 @@ _MAGIC: Final = b"GGUF"
 _READ_BYTES: Final = 1 << 20
 _PULL: Final = "run 'assay models pull local', or set path under [providers.local] to a GGUF file"
 
+_NO_WEIGHTS: Final = f"The local model's weights are not there; {_PULL}"
+_NO_LIBRARY: Final = "The local model needs the package xllamacpp; run: pip install 'assay[local]'"
+
 
 class Engine(Protocol):
     """A loaded model. Calls from several threads are decoded together, up to the slots it was opened with."""
@@ -41,6 +45,15 @@ class Engine(Protocol):
         ...
 
 
+def missing(path: Path | None) -> ProviderUnavailable | None:
+    """What `open_engine` would lack at once: the library, or a file."""
+    if importlib.util.find_spec("xllamacpp") is None:
+        return _unavailable(_NO_LIBRARY)
+    if path is None:
+        return _unavailable(_NO_WEIGHTS)
+    return None if path.is_file() else _unavailable(f"There is no model file {path}; {_PULL}")
+
+
 def open_engine(path: Path | None, context_tokens: int, slots: int, threads: int) -> Engine:
     """Loads the GGUF file at `path`; `context_tokens` are divided among the `slots`.
 
@@ -48,7 +61,7 @@ def open_engine(path: Path | None, context_tokens: int, slots: int, threads: int
     the interpreter's lock). Raises ProviderUnavailable, not retryable, saying what to do.
     """
     if path is None:
-        raise _unavailable(f"The local model's weights are not there; {_PULL}")
+        raise _unavailable(_NO_WEIGHTS)
     _read_through(path)
     xllamacpp = _library()
     params = xllamacpp.CommonParams()
@@ -97,9 +110,7 @@ def _library() -> Any:
     try:
         import xllamacpp
     except ModuleNotFoundError as error:
-        raise _unavailable(
-            "The local model needs the package xllamacpp; run: pip install 'assay[local]'"
-        ) from error
+        raise _unavailable(_NO_LIBRARY) from error
     except ImportError as error:
         raise _unavailable(
             f"xllamacpp is installed and cannot be loaded: {error}; where it names libgomp, install the "

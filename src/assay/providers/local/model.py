@@ -18,7 +18,7 @@ from typing import Final, ParamSpec, TypeAlias, TypeVar
 
 from assay.errors import ConfigError, ProviderError, ProviderUnavailable
 from assay.providers.local.bridge import Bridge
-from assay.providers.local.engine import Engine, default_threads, open_engine, translate
+from assay.providers.local.engine import Engine, default_threads, missing, open_engine, translate
 from assay.providers.local.reply import Reply
 from assay.providers.local.request import encode
 from assay.providers.local.schema import held
@@ -69,6 +69,11 @@ class LocalModel:
         self._loading: Future[Engine] | None = None
         self._bridges: set[Bridge] = set()
         self._closed = False
+
+    @property
+    def problem(self) -> ProviderUnavailable | None:
+        """That weights or the library are missing; nothing is loaded to find out."""
+        return missing(self._path)
 
     async def load(self) -> None:
         """Loads the model now, so that the first call need not. A load that failed is tried again.
