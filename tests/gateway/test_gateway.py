@@ -121,6 +121,7 @@ async def test_a_call_becomes_a_span(script: list[Event]) -> None:
     assert attributes["gen_ai.response.model"] == "m-2026"
     assert attributes["gen_ai.response.finish_reasons"] == ["stop"]
     assert attributes["gen_ai.provider.name"] == "up"
+    assert ("assay.time_to_first_token_s" in attributes) is (script is STREAM)
 
 
 async def test_the_call_hangs_below_the_callers_span_and_the_upstream_below_the_call() -> None:

@@ -10,6 +10,7 @@ from assay.trace import Span, Tracer, current_span, error_type, new_span_id, new
 from assay.types import (
     JSON,
     Assembly,
+    Completed,
     Cost,
     Event,
     FunctionTool,
@@ -46,7 +47,7 @@ def trace(tracer: Tracer, *, capture_content: bool = True) -> Policy:
                             assembly.add(event)
                         except ValueError as error:
                             raise BadResponse(f"The provider broke the order of a reply: {error}") from error
-                        if first_ns is None and not isinstance(event, Started):
+                        if first_ns is None and not isinstance(event, Started | Completed):
                             first_ns = tracer.clock_ns()
                         yield event
             except BaseException as error:
