@@ -155,8 +155,9 @@ def test_the_loop(project: Path, assay) -> None:
     assert "forty-two" in assay("eval", "show", ids[1][:8]).out
     assert "forty-two" in assay("eval", "show", ids[0][:8], "--failed").out
     assert len(json.loads(assay("eval", "list", "--json").out)) == 2
-    again = json.loads(assay("eval", "run", "-p", "ask@new", "-d", "cases", "--json").out)
-    assert again["id"] == ids[1]
+    again = json.loads(assay("eval", "run", "-p", "ask@new", "-d", "cases", "--name", "after", "--json").out)
+    assert (again["id"], again["name"]) == (ids[1], "after")
+    assert assay("compare", ids[0], "after", "--gate").status == 0
 
 
 def test_too_little_data_says_how_much_more_and_gates_with_2(project: Path, assay) -> None:

@@ -101,9 +101,12 @@ async def run_experiment(
 
 def _begin(plan: Plan, store: Store, fresh: bool) -> Run:
     DatasetStore(store).save(plan.dataset)
-    return RunLog(store).begin(
+    log = RunLog(store)
+    run = log.begin(
         KIND, plan.title, plan.spec, trace_id=new_trace_id(), reuse=() if fresh else ("open", "finished")
     )
+    # What was run before under another name, or none, is asked for by this one from now on.
+    return log.rename(run.run_id, plan.name) if plan.name and run.name != plan.name else run
 
 
 @asynccontextmanager

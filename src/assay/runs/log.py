@@ -85,6 +85,12 @@ class RunLog:
             connection.execute(sa.insert(runs), msgspec.structs.asdict(run))
         return run
 
+    def rename(self, run_id: str, name: str) -> Run:
+        """The run under another name: names are for people, and the last one given counts."""
+        with self._store.write() as connection:
+            connection.execute(sa.update(runs).where(runs.c.run_id == run_id).values(name=name))
+            return _whole(connection, run_id)
+
     def find(self, kind: str, spec: JSON) -> Run | None:
         """The newest run of this kind and spec, whatever its status."""
         with self._store.read() as connection:

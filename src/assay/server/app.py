@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import anyio.to_thread
@@ -62,6 +63,16 @@ class Server:
         except AssayError as error:
             status, body = openai_chat.encode_error(error)
             await respond(send, status, body)
+        except Exception:
+            log.exception("%s %s failed in a way that nobody foresaw", scope["method"], scope["path"])
+            status, body = openai_chat.encode_error(
+                AssayError(
+                    "Assay failed on this request. That is a defect of Assay; its log has the details."
+                )
+            )
+            # When a reply has begun already, uvicorn refuses another and closes the connection.
+            with suppress(RuntimeError):
+                await respond(send, status, body)
 
     def _admit(self, scope: Scope) -> None:
         """Refuses web pages of other sites: a browser on this machine can reach loopback for them."""

@@ -65,7 +65,7 @@ class Store:
         parsed = sa.make_url(url)
         where = parsed.database or url
         with _translated(where):
-            if parsed.database and parsed.database != ":memory:":
+            if parsed.database and not parsed.database.startswith((":memory:", "file:")):
                 _make_folder(Path(parsed.database).parent)
             engine = sa.create_engine(parsed, connect_args={"timeout": busy_timeout_s}, pool_size=8)
             event.listen(engine, "connect", _configure)
