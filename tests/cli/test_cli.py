@@ -127,6 +127,15 @@ def test_a_prompt_is_rendered_or_says_which_variable_is_wrong(project: Path, ass
     assert "quest" in unknown.err
 
 
+def test_a_prompt_is_called_and_its_variables_make_an_example(project: Path, assay) -> None:
+    assert (
+        assay("prompt", "run", "ask@new", "-v", "question=How long?").out.strip() == "It is forty-two days."
+    )
+    assay("dataset", "from-traces", "asked", "--prompt", "ask")
+    (line,) = (project / "datasets" / "asked.jsonl").read_text().splitlines()
+    assert json.loads(line)["input"] == {"question": "How long?"}
+
+
 def test_a_broken_prompt_file_is_named_with_its_line(project: Path, assay) -> None:
     (project / "prompts" / "bad.prompt").write_text("Hello {{#if x}}\n")
     said = assay("prompt", "list")

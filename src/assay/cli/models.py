@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
 from assay.cli.shell import JSON_OPTION, Shell, money, seconds
-from assay.types import Ended, Request, Sampling, TextDelta, closing, system, user
+from assay.types import Ended, Request, Sampling, TextDelta, closing, replace, system, user
+
+if TYPE_CHECKING:
+    from assay.app import App
 
 app = typer.Typer(invoke_without_command=True, help="List the models that callers may name; pull weights.")
 
@@ -86,27 +90,32 @@ def call(
     said = typer.get_text_stream("stdin").read() if text == "-" else text
     messages = ((system(instructions),) if instructions else ()) + (user(said),)
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
-    request = Request(model, messages, sampling=sampling, stream=not as_json)
+    request = Request(model, messages, sampling=sampling)
 
     async def work() -> None:
         async with open_app(shell.config) as opened:
-            if as_json:
-                shell.json(await opened.respond(request))
-                return
-            started = opened.tracer.clock_ns()
-            ended = None
-            async with closing(opened.stream(request)) as events:
-                async for event in events:
-                    if isinstance(event, TextDelta):
-                        shell.out.print(event.text, end="", markup=False, soft_wrap=True)
-                    elif isinstance(event, Ended):
-                        ended = event
-            shell.out.print()
-            took = seconds((opened.tracer.clock_ns() - started) / 1e9)
-            usage = ended.usage if ended else None
-            cost = ended.cost if ended else None
-            tokens = f"{usage.tokens_in}+{usage.tokens_out} tokens, " if usage else ""
-            spent = "cost unknown" if cost is None or cost.usd is None else money(cost.usd)
-            shell.err.print(f"[dim]{took}, {tokens}{spent}[/dim]")
+            await print_answer(shell, opened, request, as_json=as_json)
 
     shell.run(work)
+
+
+async def print_answer(shell: Shell, app: App, request: Request, *, as_json: bool) -> None:
+    """The answer as it comes, with time, tokens and cost on standard error; or the whole reply as JSON."""
+    if as_json:
+        shell.json(await app.respond(request))
+        return
+    began = app.tracer.clock_ns()
+    ended: Ended | None = None
+    async with closing(app.stream(replace(request, stream=True))) as events:
+        async for event in events:
+            if isinstance(event, TextDelta):
+                shell.out.print(event.text, end="", markup=False, soft_wrap=True)
+            elif isinstance(event, Ended):
+                ended = event
+    shell.out.print()
+    took = seconds((app.tracer.clock_ns() - began) / 1e9)
+    usage = ended.usage if ended else None
+    cost = ended.cost if ended else None
+    tokens = f"{usage.tokens_in}+{usage.tokens_out} tokens, " if usage else ""
+    spent = "cost unknown" if cost is None or cost.usd is None else money(cost.usd)
+    shell.err.print(f"[dim]{took}, {tokens}{spent}[/dim]")

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.syntax import Syntax
 
+from assay.cli.models import print_answer
 from assay.cli.shell import JSON_OPTION, Shell, ago
 from assay.errors import PromptError, RequestError
 
@@ -123,6 +124,28 @@ def render_prompt(
     for message in messages:
         shell.out.print(f"[bold]{message.role}[/bold]")
         shell.out.print(message.text, markup=False)
+
+
+@app.command("run")
+def run_prompt(
+    context: typer.Context,
+    ref: str = REF,
+    variables: list[str] = typer.Option([], "--var", "-v", help="NAME=VALUE, or NAME=@FILE; JSON for lists."),
+    model: str | None = typer.Option(None, help="The model, if not the prompt's own."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Call a model with a prompt, and print its answer. The call is recorded with prompt and variables."""
+    from assay.app import open_app
+
+    shell: Shell = context.obj
+
+    async def work() -> None:
+        async with open_app(shell.config) as opened:
+            prompt = opened.stores.prompt(ref)
+            request = prompt.request(parse_variables(variables, prompt.input_schema), model=model)
+            await print_answer(shell, opened, request, as_json=as_json)
+
+    shell.run(work)
 
 
 def parse_variables(pairs: list[str], schema: object = None) -> dict[str, object]:
