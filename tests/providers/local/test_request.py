@@ -95,6 +95,7 @@ def test_sampling_is_sent_and_absent_values_are_not() -> None:
         "top_k": 3,
         "stop": ["END"],
         "seed": 11,
+        "cache_prompt": False,
         "frequency_penalty": 1,
         "presence_penalty": -1,
         "logit_bias": [[5, -100.0]],

@@ -72,6 +72,8 @@ def open_engine(path: Path | None, context_tokens: int, slots: int, threads: int
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.n_threads_http = 1
     params.cache_ram_mib = 0
+    # On a CPU it is no faster, and a reply then depends more on what else is decoded beside it.
+    params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.fit_params = params.warmup = params.ui = False
     params.verbosity = -1
     with _closed_to_others(params):

@@ -40,7 +40,8 @@ class LocalModel:
     prompt and reply together. `threads` is by default half of the cores. Nothing is opened before the first
     call or `load`; the library and the file may be absent until then.
 
-    The same request with a seed gives the same text again.
+    The same request with a seed gives the same text again when it has the model to itself (`slots` 1): beside
+    other calls the last bits of a number may differ, and now and then a token.
     """
 
     def __init__(

@@ -114,6 +114,8 @@ def _add_sampling(body: Body, sampling: Sampling) -> None:
         _add(body, field, getattr(sampling, field))
     for field in ("frequency_penalty", "presence_penalty"):
         _add(body, field, getattr(sampling, field))
+    if sampling.seed is not None:
+        body["cache_prompt"] = False  # what is read again in other pieces differs in its last bits
     if sampling.stop:
         if "" in sampling.stop:
             raise RequestError("stop holds an empty text, which would stop at once; remove it", param="stop")
