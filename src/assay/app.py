@@ -210,7 +210,13 @@ def _upstream(name: str, settings: ProviderSettings, config: Config, transport: 
             return HttpUpstream(name, wire, settings.base_url, key, transport)
         case "local":
             path = config.path(settings.path) if settings.path else find("local", config.cache_dir)
-            return LocalModel(name, path, context_tokens=settings.context_tokens, slots=settings.slots)
+            return LocalModel(
+                name,
+                path,
+                context_tokens=settings.context_tokens,
+                slots=settings.slots,
+                threads=settings.threads,
+            )
         case "scripted":
             return Scripted(name, settings.replies)
         case "anthropic" | "gemini":

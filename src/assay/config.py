@@ -71,6 +71,8 @@ class ProviderSettings(Value, forbid_unknown_fields=True):
     """The context window in all, shared out among the slots; 8192 if left out, which gives each call 2048."""
     slots: int | None = None
     """How many calls run at once, 4 if left out; further ones wait."""
+    threads: int | None = None
+    """Threads that compute; half of the cores if left out. More are faster only where nothing else runs."""
     replies: tuple[str, ...] = ()
     """What a scripted model answers, one after the other; the last one is repeated."""
 
@@ -362,7 +364,7 @@ def _check_provider(keys: tuple[str, ...], provider: ProviderSettings, place: _P
             raise place.error(
                 (*keys, name), f"is for the dialect {' or '.join(dialects)}, not {provider.dialect}"
             )
-    for name in ("context_tokens", "slots"):
+    for name in ("context_tokens", "slots", "threads"):
         value = getattr(provider, name)
         if value is not None and value < 1:
             raise place.error((*keys, name), "must be at least 1")
@@ -375,5 +377,6 @@ _ONLY_FOR: dict[str, tuple[str, ...]] = {
     "path": ("local",),
     "context_tokens": ("local",),
     "slots": ("local",),
+    "threads": ("local",),
     "replies": ("scripted",),
 }
