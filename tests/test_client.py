@@ -1,0 +1,106 @@
+"""Assay in process: the sync client, the async App, and what importing costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import assay
+from assay.errors import NotFound
+from assay.types import TextDelta
+
+TOML = """
+[providers.stage]
+dialect = "scripted"
+replies = ["one two three"]
+
+[models.stage]
+provider = "stage"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "assay.toml").write_text(TOML)
+    return tmp_path / "assay.toml"
+
+
+def test_the_sync_client_calls_and_leaves_spans(config: Path) -> None:
+    with assay.Client(config) as client:
+        assert client.call("stage", "hello").text == "one two three"
+        client.app.flush()
+        (trace,) = client.app.traces.latest()
+        assert trace.calls == 1
+
+
+def test_it_streams_and_may_be_left_early(config: Path) -> None:
+    request = assay.Request("stage", (assay.user("hello"),), stream=True)
+    with assay.Client(config) as client:
+        text = "".join(event.text for event in client.stream(request) if isinstance(event, TextDelta))
+        assert text == "one two three"
+        for event in client.stream(request):
+            if isinstance(event, TextDelta):
+                break
+        client.app.flush()
+        assert {trace.errors for trace in client.app.traces.latest()} == {0, 1}
+
+
+def test_several_threads_may_use_one_client(config: Path) -> None:
+    with assay.Client(config) as client, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda number: client.call("stage", f"hello {number}").text, range(40)))
+        assert answers == ["one two three"] * 40
+        client.app.flush()
+        assert client.app.traces.count() == 40
+
+
+def test_errors_are_the_same_as_anywhere(config: Path) -> None:
+    with assay.Client(config) as client, pytest.raises(NotFound, match="did you mean 'stage'"):
+        client.call("stag", "hello")
+
+
+def test_closing_stores_every_span(config: Path) -> None:
+    client = assay.Client(config)
+    client.call("stage", "hello")
+    client.close()
+    with assay.Client(config) as again:
+        assert again.app.traces.count() == 1
+
+
+@pytest.mark.anyio
+async def test_the_async_app(config: Path) -> None:
+    async with assay.open(config) as app:
+        response = await app.call("stage", [assay.system("be brief"), assay.user("hello")])
+        assert response.text == "one two three"
+        assert response.cost is not None
+        assert response.cost.usd == 0
+
+
+def test_importing_assay_loads_nothing_heavy() -> None:
+    code = "import sys, assay; print(*sorted(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    heavy = {
+        "sqlalchemy",
+        "aiohttp",
+        "numpy",
+        "scipy",
+        "pydantic",
+        "genai_prices",
+        "typer",
+        "uvicorn",
+        "msgspec",
+    }
+    assert heavy.isdisjoint(loaded)
+    assert len(loaded) < 150
+
+
+def test_what_is_public_is_there() -> None:
+    for name in assay.__all__:
+        assert getattr(assay, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        assay.nothing  # noqa: B018
