@@ -2,12 +2,14 @@
 
     python bench/gateway.py
     python bench/gateway.py --rounds 5 --calls 8000
+    python bench/gateway.py --at-once
 
 Three processes on loopback: an upstream that answers chat completions from prepared bytes, the server under
 measurement (the real `assay up`, or a bare uvicorn + aiohttp proxy that passes bytes through), and this one,
 which sends the load over 32 connections. On Linux the server is pinned to core 0, the other two to core 1.
 CPU time is that of the server process alone, all its threads, user and system. The upstream sends a stream's
-57 chunks one at a time, two milliseconds apart, as models do; so a stream's chunks are not read together.
+57 chunks one at a time, two milliseconds apart, as models do, so that each is read and written by itself;
+with --at-once it sends them in one piece, as a static file server would.
 
 Not a test: it has no threshold and no exit status of its own. Figures are kept in docs/performance.md.
 """
@@ -83,6 +85,8 @@ STREAM = [b"%x\r\n" % len(piece) + piece + b"\r\n" for piece in stream()] + [b"0
 class Upstream(asyncio.Protocol):
     """Answers a request that asks for a stream with one chunk every two milliseconds, any other at once."""
 
+    at_once = False
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: Any = transport
         self.loop = asyncio.get_running_loop()
@@ -98,7 +102,9 @@ class Upstream(asyncio.Protocol):
     def on_message_complete(self) -> None:
         streamed = re.search(rb'"stream":\s*true', b"".join(self.body)) is not None
         self.body.clear()
-        if streamed:
+        if streamed and self.at_once:
+            self.transport.write(STREAM_HEAD + b"".join(STREAM))
+        elif streamed:
             self.transport.write(STREAM_HEAD)
             self.loop.call_later(CHUNK_INTERVAL_S, self.send, 0)
         else:
@@ -232,13 +238,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--calls", type=int, default=6000, help="whole replies a round")
     parser.add_argument("--streams", type=int, default=640, help="streams a round")
+    parser.add_argument("--at-once", action="store_true", help="an upstream that sends a stream in one piece")
     parser.add_argument("--upstream", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.upstream:
+        Upstream.at_once = options.at_once
         uvloop.run(run_upstream())
         return
     pin(os.getpid(), 1)
-    upstream = subprocess.Popen([sys.executable, __file__, "--upstream"], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, __file__, "--upstream", *(["--at-once"] if options.at_once else [])]
+    upstream = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     pin(upstream.pid, 1)
     assert upstream.stdout is not None
     upstream_port = int(upstream.stdout.readline())
