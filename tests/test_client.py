@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import assay
-from assay.errors import NotFound
+from assay.errors import NotFound, PromptError, RequestError
 from assay.types import TextDelta
 
 TOML = """
@@ -55,6 +55,29 @@ def test_several_threads_may_use_one_client(config: Path) -> None:
         assert answers == ["one two three"] * 40
         client.app.flush()
         assert client.app.traces.count() == 40
+
+
+def test_a_label_is_what_the_code_names_and_moves_under_it(config: Path) -> None:
+    (config.parent / "prompts").mkdir()
+    file = config.parent / "prompts" / "greet.prompt"
+    file.write_text("---\nmodel: stage\n---\nHello {{name}}")
+    with assay.Client(config) as client:
+        client.app.stores.sync_prompts()
+        client.app.prompts.set_label("greet", "production")
+        assert client.run_prompt("greet@production", {"name": "you"}).text == "one two three"
+        file.write_text("---\nmodel: stage\n---\nGood day {{name}}")
+        client.app.stores.sync_prompts()
+        client.run_prompt("greet@production", {"name": "you"})
+        client.app.prompts.set_label("greet", "production")
+        client.run_prompt("greet@production", {"name": "you"})
+        client.app.flush()
+        calls = client.app.traces.calls(prompt="greet")
+        assert [call.input[0].text for call in calls] == ["Good day you", "Hello you", "Hello you"]
+        assert calls[0].attributes["assay.prompt.variables"] == {"name": "you"}
+        with pytest.raises(PromptError, match="name"):
+            client.run_prompt("greet@production")
+    with pytest.raises(RequestError, match="This Client is closed"):
+        client.call("stage", "hello")
 
 
 def test_errors_are_the_same_as_anywhere(config: Path) -> None:

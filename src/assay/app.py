@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from anyio import to_thread
+
 from assay.config import Config, ProviderSettings, load
 from assay.errors import AssayError, ConfigError
 from assay.evals.dataset import Dataset
@@ -28,6 +30,7 @@ from assay.runs.log import RunLog
 from assay.storage import Store
 from assay.trace import SpanWriter, Tracer, TraceStore
 from assay.types import (
+    JSON,
     Assembly,
     Event,
     Handler,
@@ -130,6 +133,17 @@ class App:
         """
         said = (user(messages),) if isinstance(messages, str) else tuple(messages)
         return await self.respond(Request(model, said, sampling=sampling, output=output))
+
+    async def run_prompt(
+        self, ref: str, variables: dict[str, JSON] | None = None, *, model: str | None = None
+    ) -> Response:
+        """One call with a prompt of the store: `name`, `name@label` or `name@version`.
+
+        The label is looked up at each call, so moving it moves the callers. The span keeps prompt, version
+        and variables. Raises NotFound for an unknown prompt, PromptError for variables that it cannot take.
+        """
+        prompt = await to_thread.run_sync(self.prompts.get, ref)
+        return await self.respond(prompt.request(variables, model=model))
 
     async def respond(self, request: Request) -> Response:
         """The whole reply to `request`."""

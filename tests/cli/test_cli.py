@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -167,6 +169,53 @@ def test_the_loop(project: Path, assay) -> None:
     again = json.loads(assay("eval", "run", "-p", "ask@new", "-d", "cases", "--name", "after", "--json").out)
     assert (again["id"], again["name"]) == (ids[1], "after")
     assert assay("compare", ids[0], "after", "--gate").status == 0
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_reader_who_leaves_changes_neither_the_end_nor_the_verdict(
+    project: Path, assay, closed: str
+) -> None:
+    ids = [
+        json.loads(assay("eval", "run", "-p", f"ask@{label}", "-d", "cases", "--json").out)["id"]
+        for label in ("new", "latest")
+    ]
+    for command, status in (
+        (["compare", *ids, "--gate"], 1),
+        (["compare", *ids[::-1], "--gate", "--json"], 0),
+        (["eval", "run", "-p", "ask@new", "-d", "cases", "--fresh"], 0),
+    ):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "assay.main", *command],
+            cwd=project,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        stream = getattr(process, closed)
+        stream.close()
+        process.communicate(timeout=120)
+        assert process.returncode == status, command
+
+
+def test_unknown_cost_is_null_for_programs(project: Path, assay) -> None:
+    (project / "tasks.py").write_text("def answer(input):\n    return 'forty-two days'\n")
+    said = assay("eval", "run", "--task", "tasks.py:answer", "-d", "cases", "--json")
+    cost = json.loads(said.out)["cost"]["task"]
+    assert (cost["usd"], cost["unknown"]) == (None, 12)
+
+
+def test_what_goes_into_a_pipe_is_a_line_a_row(project: Path, assay) -> None:
+    assay(
+        "eval",
+        "run",
+        "-p",
+        "ask@new",
+        "-d",
+        "cases",
+        "--name",
+        "a name that is long enough to be wrapped " * 3,
+    )
+    lines = assay("eval", "list").out.splitlines()
+    assert len(lines) == 2
 
 
 def test_too_little_data_says_how_much_more_and_gates_with_2(project: Path, assay) -> None:

@@ -209,6 +209,20 @@ def test_spans_wait_while_the_disk_refuses_and_are_stored_after(store: Store) ->
     writer.close()
 
 
+def test_a_store_that_was_removed_is_not_taken_for_stored(store: Store) -> None:
+    writer = SpanWriter(store, flush_interval_s=0.01)
+    writer.record(call(new_trace_id()))
+    writer.flush()
+    Path(store.path).unlink()
+    writer.record(call(new_trace_id()))
+    with pytest.raises(StorageError, match="was removed or replaced while it was open"):
+        writer.flush()
+    with pytest.raises(StorageError, match="removed or replaced"):
+        store.check()
+    with pytest.raises(StorageError, match="1 spans could not be stored"):
+        writer.close()
+
+
 def test_closing_on_a_dead_disk_says_how_much_was_lost(store: Store) -> None:
     writer = SpanWriter(store, flush_interval_s=0.01)
     with store.write() as connection:

@@ -106,7 +106,7 @@ def from_traces(
     shell.out.print(
         f"Added {added} examples to {escape(str(file))}. They expect what was answered: mend the wrong ones."
         if added
-        else "Nothing to add: no such call is recorded that the dataset does not have."
+        else "Nothing to add: no such call is recorded that the dataset lacks (experiments' are left out)."
     )
 
 

@@ -147,7 +147,7 @@ def summary(experiment: Experiment) -> dict[str, object]:
         "done": len(experiment.outcomes),
         "errors": experiment.errors,
         "scores": means(experiment),
-        "cost": {"task": experiment.task_cost, "scoring": experiment.scoring_cost},
+        "cost": {"task": experiment.task_cost.as_json(), "scoring": experiment.scoring_cost.as_json()},
     }
 
 
@@ -277,7 +277,8 @@ def compare(
         baseline, candidate = (load_experiment(stores.store, reference) for reference in (a, b))
     decision = decide(baseline, candidate, scorer=scorer, margin=margin)
     if as_json:
-        shell.json({**msgspec.structs.asdict(decision), "summary": decision.summary()})
+        sides = {"a": _side_json(decision.a), "b": _side_json(decision.b)}
+        shell.json({**msgspec.structs.asdict(decision), **sides, "summary": decision.summary()})
     else:
         print_decision(shell, decision, flips)
     if gate:
@@ -314,6 +315,11 @@ def print_decision(shell: Shell, decision: Decision, flips: int) -> None:
         shell.out.print(f"     B: {escape(_answer(flip.b))}")
     if len(decision.flips) > flips:
         shell.out.print(f"[dim] ... and {len(decision.flips) - flips} more (--flips)[/dim]")
+
+
+def _side_json(side: Side) -> dict[str, object]:
+    costs = {"cost": side.cost.as_json(), "scoring_cost": side.scoring_cost.as_json()}
+    return {**msgspec.structs.asdict(side), **costs}
 
 
 def _side(side: Side) -> list[str]:

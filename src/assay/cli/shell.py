@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TextIO, TypeVar
 
 import msgspec
 import typer
@@ -27,14 +28,36 @@ EXIT_ERROR = 3
 JSON_OPTION = typer.Option(False, "--json", help="Print JSON, for programs.")
 
 
+_NEVER_WRAPPED = frozenset({"id", "trace", "version", "when", "begun", "newest", "saved", "first seen"})
+_UNWRAPPED = 10_000
+
+
+def _width(stream: TextIO) -> int | None:
+    """A terminal has its own width; what goes into a pipe or a file is never wrapped."""
+    return None if stream.isatty() else _UNWRAPPED
+
+
+class _Output(Console):
+    """A console whose reader may leave: the command goes on, and ends with the status it would have had."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        _to_nowhere(self.file)
+
+
+def _to_nowhere(stream: IO[str]) -> None:
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
+
+
 class Shell:
     """One invocation of the command line."""
 
     def __init__(self, config_file: Path | None = None) -> None:
         self._config_file = config_file
         self._config: Config | None = None
-        self.out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-        self.err = Console(highlight=False, stderr=True)
+        self.out = _Output(highlight=False, width=_width(sys.stdout))
+        self.err = _Output(highlight=False, width=_width(sys.stderr), stderr=True)
 
     @property
     def config(self) -> Config:
@@ -60,7 +83,12 @@ class Shell:
 
     def json(self, value: object) -> None:
         """One JSON value on standard output."""
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(value, enc_hook=_plain)).decode() + "\n")
+        text = msgspec.json.format(msgspec.json.encode(value, enc_hook=_plain)).decode()
+        try:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _to_nowhere(sys.stdout)
 
     def table(self, columns: dict[str, str], rows: list[list[str]], empty: str) -> None:
         """Rows under their headings (heading to justification), or what to do when there are none."""
@@ -69,7 +97,8 @@ class Shell:
             return
         table = Table(box=None, pad_edge=False, header_style="bold")
         for heading, justify in columns.items():
-            table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
+            whole = heading in _NEVER_WRAPPED
+            table.add_column(heading, justify=justify, overflow="fold", no_wrap=whole)  # type: ignore[arg-type]
         for row in rows:
             table.add_row(*row)
         self.out.print(table)

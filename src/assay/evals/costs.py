@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Literal
 
-from assay.types import Cost, Value
+from assay.types import JSON, Cost, Value
 
 
 class Spend(Value):
@@ -27,6 +27,12 @@ class Spend(Value):
         if self.unknown:
             return "unknown"
         return "estimated" if self.estimated else "exact"
+
+    def as_json(self) -> dict[str, JSON]:
+        """For programs: `usd` is null as soon as a part is unknown; `known_usd` is the sum of the others."""
+        known = str(self.usd)
+        counts = {"calls": self.calls, "estimated": self.estimated, "unknown": self.unknown}
+        return {"usd": None if self.unknown else known, "known_usd": known, **counts}
 
     def plus(self, cost: Cost | None) -> Spend:
         """With one more call; None is no call at all."""

@@ -55,6 +55,7 @@ class Store:
     def __init__(self, engine: sa.Engine, url: str) -> None:
         self._engine = engine
         self.url = url
+        self._file = _identity(engine)
 
     @classmethod
     def open(cls, url: str, *, busy_timeout_s: float = 10.0) -> Store:
@@ -70,13 +71,12 @@ class Store:
             engine = sa.create_engine(parsed, connect_args={"timeout": busy_timeout_s}, pool_size=8)
             event.listen(engine, "connect", _configure)
             event.listen(engine, "begin", _begin)
-            store = cls(engine, url)
             try:
                 migrate(engine)
             except BaseException:
                 engine.dispose()
                 raise
-        return store
+            return cls(engine, url)
 
     @property
     def path(self) -> str:
@@ -92,6 +92,10 @@ class Store:
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """One transaction, held from its first moment so that two writers queue rather than fail."""
+        if self._file != _identity(self._engine):
+            raise StorageError(
+                f"The store {self.path} was removed or replaced while it was open; put it back, or restart"
+            )
         with _translated(self.path), self._engine.connect() as connection:
             connection = connection.execution_options(assay_write=True)
             with connection.begin():
@@ -106,6 +110,15 @@ class Store:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def _identity(engine: sa.Engine) -> tuple[int, int] | None:
+    """Which file it is, whatever its name; None when there is none."""
+    try:
+        found = Path(engine.url.database or "").stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _make_folder(folder: Path) -> None:

@@ -62,7 +62,8 @@ class SpanWriter:
         if len(self._queue) >= self._bound or self._closing:
             self._dropped += 1
             if self._dropped == 1:
-                log.error("spans are being dropped: the queue of %d is full (%s)", self._bound, self._error)
+                full = f"the queue of {self._bound} is full ({self._error})"
+                log.error("spans are being dropped: %s", "the writer is closed" if self._closing else full)
             return
         self._queue.append(span)
         self._recorded += 1
