@@ -49,6 +49,17 @@ def test_it_streams_and_may_be_left_early(config: Path) -> None:
         assert {trace.errors for trace in client.app.traces.latest()} == {0, 1}
 
 
+def test_closing_ends_a_stream_that_is_still_held(config: Path) -> None:
+    request = assay.Request("stage", (assay.user("hello"),), stream=True)
+    with assay.Client(config) as client:
+        held = client.stream(request)
+        next(held)
+    with pytest.raises(RequestError, match="This Client is closed"):
+        next(held)
+    with assay.Client(config) as again:
+        assert [trace.errors for trace in again.app.traces.latest()] == [1]
+
+
 def test_several_threads_may_use_one_client(config: Path) -> None:
     with assay.Client(config) as client, ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda number: client.call("stage", f"hello {number}").text, range(40)))

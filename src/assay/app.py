@@ -205,7 +205,8 @@ class Unusable:
         self.problem: AssayError = problem
 
     def __call__(self, request: Request) -> AsyncIterator[Event]:
-        raise self.problem
+        # Without the traceback of the call before, which would grow from call to call.
+        raise self.problem.with_traceback(None)
 
     async def aclose(self) -> None:
         """Nothing was opened."""

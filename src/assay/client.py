@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import wait
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 from anyio.from_thread import start_blocking_portal
 
 from assay.app import App, open_app
 from assay.config import Config
 from assay.errors import RequestError
-from assay.types import JSON, Event, Message, Output, Request, Response, Sampling, TextOutput, closing
+from assay.types import JSON, Event, Message, Output, Request, Response, Sampling, TextOutput
 
 Result = TypeVar("Result")
+_CLOSED = "This Client is closed; make another, or stay inside its with block"
 
 
 class Client:
@@ -26,6 +28,7 @@ class Client:
 
     def __init__(self, config: Config | Path | str | None = None) -> None:
         self._closed = False
+        self._streams: set[AsyncGenerator[Event, None]] = set()
         with ExitStack() as stack:
             self._portal = stack.enter_context(start_blocking_portal())
             opened = self._portal.wrap_async_context_manager(open_app(config))
@@ -42,7 +45,11 @@ class Client:
 
     def close(self) -> None:
         """Ends the client; every span is stored when it returns."""
+        if self._closed:
+            return
         self._closed = True
+        for events in tuple(self._streams):
+            self._portal.call(events.aclose)
         self._stack.close()
 
     def call(
@@ -67,19 +74,34 @@ class Client:
         return self._call(lambda: self.app.respond(request))
 
     def stream(self, request: Request) -> Iterator[Event]:
-        """The reply as it comes. Leaving the loop early cancels the call."""
-        with self._portal.wrap_async_context_manager(closing(self.app.stream(request))) as events:
-            while True:
-                event = self._portal.call(_next, events)
-                if event is None:
-                    return
+        """The reply as it comes. Leaving the loop early cancels the call, and so does closing the client."""
+        events = cast("AsyncGenerator[Event, None]", self.app.stream(request))
+        self._streams.add(events)
+        try:
+            while (event := self._next(events)) is not None:
                 yield event
+        finally:
+            self._streams.discard(events)
+            if not self._closed:
+                self._portal.call(events.aclose)
+
+    def _next(self, events: AsyncGenerator[Event, None]) -> Event | None:
+        async def step() -> Event | None:
+            return await anext(events, None)
+
+        # A stream that the end of the client cut off must not look like one that ended.
+        if self._closed:
+            raise RequestError(_CLOSED)
+        waiting = self._portal.start_task_soon(step)
+        try:
+            return waiting.result()
+        except BaseException:
+            # Ctrl-C while waiting: nobody may close the reply before this step has let go of it.
+            waiting.cancel()
+            wait([waiting])
+            raise
 
     def _call(self, work: Callable[[], Awaitable[Result]]) -> Result:
         if self._closed:
-            raise RequestError("This Client is closed; make another, or stay inside its with block")
+            raise RequestError(_CLOSED)
         return self._portal.call(work)
-
-
-async def _next(events: object) -> Event | None:
-    return await anext(events, None)  # type: ignore[call-overload,no-any-return]

@@ -12,6 +12,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
@@ -320,7 +321,8 @@ def _check_values(parsed: _File, place: _Places) -> None:
     if parsed.trace.queue_spans < 1:
         raise place.error(("trace", "queue_spans"), "must be at least 1")
     scheme = parsed.storage.url.partition(":")[0]
-    if scheme != "sqlite" or not parsed.storage.url.startswith("sqlite:///"):
+    path = parsed.storage.url.removeprefix("sqlite:///")
+    if scheme != "sqlite" or path in ("", ":memory:", parsed.storage.url):
         raise place.error(("storage", "url"), f"{parsed.storage.url!r} is not of the form sqlite:///PATH")
     for name, provider in parsed.providers.items():
         _check_provider(("providers", name), provider, place)
@@ -332,7 +334,7 @@ def _check_values(parsed: _File, place: _Places) -> None:
                 ("models", name, "provider"),
                 f"there is no provider {model.provider!r} (there are: {allowed})",
             )
-        if model.deadline_s is not None and model.deadline_s <= 0:
+        if model.deadline_s is not None and not 0 < model.deadline_s < inf:
             raise place.error(("models", name, "deadline_s"), "must be above 0 seconds")
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from assay.server.asgi import ASGIApp
 
 _GRACE_S = 10
-"""How long calls in flight may take to finish after the first signal; a second signal ends them."""
+"""How long calls in flight may take to finish after the first signal; a second Ctrl-C ends them."""
 
 
 def up(
@@ -55,6 +55,11 @@ def serve(shell: Shell, config: Config) -> None:
     listener = _listen(config.server)
     port = listener.getsockname()[1]
 
+    noted: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        noted.append(number)
+
     async def work() -> None:
         async with open_app(config) as app:
             pages = _pages(shell, app)
@@ -73,11 +78,13 @@ def serve(shell: Shell, config: Config) -> None:
                 date_header=False,
                 timeout_graceful_shutdown=_GRACE_S,
             )
-            await uvicorn.Server(settings).serve(sockets=[listener])
+            # A signal that came while everything was opened ends it before it begins.
+            if not noted:
+                await uvicorn.Server(settings).serve(sockets=[listener])
         shell.err.print("Stopped; every span is stored.")
 
     # uvicorn raises the signal that ended it once more at its end, when the spans are still to be stored.
-    previous = {name: signal.signal(name, _noted) for name in (signal.SIGINT, signal.SIGTERM)}
+    previous = {name: signal.signal(name, note) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
         shell.run(work, fast=True)
     finally:
@@ -113,10 +120,6 @@ def _announce(shell: Shell, app: App, address: str) -> None:
     for info in app.models:
         if info.problem:
             shell.err.print(f"  [yellow]{escape(info.name)}: {escape(info.problem)}[/yellow]")
-
-
-def _noted(_signal: int, _frame: FrameType | None) -> None:
-    """The signal was acted on already."""
 
 
 def _pages(shell: Shell, app: App) -> ASGIApp | None:

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from assay.errors import BadResponse, DeadlineExceeded, NotFound, ProviderUnavailable
+from assay.errors import BadResponse, DeadlineExceeded, NotFound, ProviderUnavailable, RateLimited
 from assay.gateway import Route, gateway
 from assay.prices import Pricing, free
 from assay.trace import Span, Tracer
@@ -22,6 +22,7 @@ from assay.types import (
     Event,
     Finish,
     Finished,
+    FunctionTool,
     Handler,
     Request,
     Response,
@@ -31,6 +32,7 @@ from assay.types import (
     Usage,
     assistant,
     closing,
+    replace,
     system,
     user,
 )
@@ -248,9 +250,51 @@ async def test_a_caller_who_stops_reading_closes_the_upstream() -> None:
     assert spans[0].error_type == "cancelled"
 
 
+@pytest.mark.parametrize("script", [STREAM, WHOLE])
+async def test_a_caller_who_leaves_after_the_end_has_had_a_whole_reply(script: list[Event]) -> None:
+    handler, spans = build(Upstream(*script))
+    async with closing(handler(REQUEST)) as events:
+        async for event in events:
+            if isinstance(event, Ended | Completed):
+                break
+    assert spans[0].status == "ok"
+    assert spans[0].cost == Cost("exact", Decimal("0.000005"), "test")
+
+
+async def test_a_cancellation_that_came_before_the_deadline_stays_one() -> None:
+    release, cleaning = asyncio.Event(), asyncio.Event()
+
+    class Slow(Upstream):
+        async def __call__(self, request: Request) -> AsyncIterator[Event]:
+            try:
+                await asyncio.Event().wait()
+                yield STREAM[0]
+            finally:
+                cleaning.set()
+                await release.wait()
+
+    handler, _ = build(Slow(), deadline_s=0.05)
+    task = asyncio.create_task(run(handler, REQUEST))
+    asyncio.get_running_loop().call_later(0.01, task.cancel)
+    await cleaning.wait()
+    asyncio.get_running_loop().call_later(0.1, release.set)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_failure_in_the_middle_has_an_unknown_cost_whoever_is_to_blame() -> None:
+    handler, spans = build(Upstream(*STREAM[:2], RateLimited("slow down")))
+    with pytest.raises(RateLimited):
+        await run(handler, REQUEST)
+    assert spans[0].cost is not None
+    assert spans[0].cost.kind == "unknown"
+
+
 async def test_content_is_not_recorded_when_the_configuration_says_so() -> None:
     spans: list[Span] = []
     route = Route("m", Upstream(*STREAM), "m", free("test"))
-    await run(gateway({"m": route}, Tracer(spans.append), capture_content=False), REQUEST)
+    asked = replace(REQUEST, context=Context(variables={"name": "secret"}), tools=(FunctionTool("secret"),))
+    await run(gateway({"m": route}, Tracer(spans.append), capture_content=False), asked)
+    assert "secret" not in str(spans[0].otel_attributes())
     assert (spans[0].input, spans[0].output) == ((), ())
     assert spans[0].usage == Usage(input=3, output=2)

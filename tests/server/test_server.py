@@ -187,6 +187,7 @@ def test_web_pages_of_other_sites_are_refused(served) -> None:
     path = "/v1/chat/completions"
     assert ask(served, "POST", path, CALL, origin="https://evil.example")[0] == 403
     assert ask(served, "POST", path, CALL, host="evil.example")[0] == 403
+    assert ask(served, "POST", path, CALL, host="[")[0] == 403
     assert ask(served, "POST", path, CALL, sec_fetch_site="cross-site")[0] == 403
     assert ask(served, "POST", path, CALL, origin=served.url)[0] == 200
 

@@ -105,6 +105,7 @@ def test_a_full_disk_says_what_to_do_and_keeps_what_was_stored(store: Store) -> 
 
 def test_the_store_is_not_readable_by_others(store: Store) -> None:
     assert Path(store.path).parent.stat().st_mode & 0o077 == 0
+    assert Path(store.path).stat().st_mode & 0o077 == 0
 
 
 def test_the_driver_is_new_enough_for_what_we_use() -> None:

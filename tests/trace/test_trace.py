@@ -96,8 +96,6 @@ def test_messages_deleted_behind_the_writers_back_are_stored_again(store: Store,
         connection.execute(sa.text("DELETE FROM messages"))
     second = call(new_trace_id(), user("hi"), user("more"))
     writer.record(second)
-    with pytest.raises(StorageError):
-        writer.flush()
     writer.flush()
     assert TraceStore(store).span(second.span_id) == second
 
@@ -179,6 +177,21 @@ def test_a_span_that_json_cannot_carry_does_not_stop_the_others(store: Store, wr
         writer.record(span)
     writer.flush()
     assert TraceStore(store).count() == 1
+    assert writer.state.dropped == 2
+
+
+def test_a_span_that_the_database_refuses_does_not_stop_the_others(store: Store, writer: SpanWriter) -> None:
+    too_many = call(new_trace_id(), user("a"))
+    too_many = Span(
+        too_many.trace_id, too_many.span_id, "x", "x", 1, 2, usage=Usage(input=10**20), input=(user("b"),)
+    )
+    surrogate = Span(new_trace_id(), new_span_id(), "x", "x", 1, 2, model="\udcff")
+    fine = [call(new_trace_id(), user(f"c {number}")) for number in range(3)]
+    for span in (fine[0], too_many, surrogate, *fine[1:], fine[2]):
+        writer.record(span)
+    writer.flush()
+    assert writer.alive
+    assert TraceStore(store).count() == 3
     assert writer.state.dropped == 2
 
 

@@ -144,9 +144,9 @@ class _Alarm:
 
     def ring(self) -> None:
         self._rang = True
-        if self._waiting is not None:
+        # A task that somebody else has cancelled is cleaning up: leave it to that.
+        if self._waiting is not None and self._waiting.cancelling() == self._cancelling:
             self._cancelled = self._waiting
-            self._cancelling = self._waiting.cancelling()
             self._waiting.cancel()
 
     def arm(self) -> None:
@@ -154,6 +154,8 @@ class _Alarm:
         if self._rang:
             raise _Rang
         self._waiting = asyncio.current_task()
+        assert self._waiting is not None
+        self._cancelling = self._waiting.cancelling()
 
     def disarm(self) -> None:
         self._waiting = None

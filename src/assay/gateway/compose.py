@@ -33,10 +33,11 @@ def by_model(handlers: Mapping[str, Handler]) -> Handler:
         handler = handlers.get(request.model)
         if handler is not None:
             return handler(request)
-        near = difflib.get_close_matches(request.model, handlers, 1)
+        asked = request.model[:100]
+        near = difflib.get_close_matches(asked, handlers, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise NotFound(
-            f"Model {request.model!r} is not configured; {hint}add it under [models] in assay.toml, "
+            f"Model {asked!r} is not configured; {hint}add it under [models] in assay.toml, "
             f"or run 'assay models' to see what there is",
             param="model",
             code="model_not_found",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from assay.errors import AssayError, BadResponse
+from assay.errors import AssayError, BadResponse, ProviderError
 from assay.trace import Span, Tracer, current_span, error_type, new_span_id, new_trace_id
 from assay.types import (
     JSON,
@@ -37,12 +37,14 @@ def trace(tracer: Tracer, *, capture_content: bool = True) -> Policy:
             span_id = new_span_id()
             inner = replace(request, context=replace(context, trace_id=trace_id, parent_span_id=span_id))
             assembly = Assembly()
+            began = False
             first_ns: int | None = None
             failure: BaseException | None = None
             start_ns = tracer.clock_ns()
             try:
                 async with closing(handler(inner)) as events:
                     async for event in events:
+                        began = True
                         try:
                             assembly.add(event)
                         except ValueError as error:
@@ -51,7 +53,8 @@ def trace(tracer: Tracer, *, capture_content: bool = True) -> Policy:
                             first_ns = tracer.clock_ns()
                         yield event
             except BaseException as error:
-                failure = error
+                # Who leaves after the end of the reply has had all of it.
+                failure = None if _left(error) and assembly.complete else error
                 raise
             finally:
                 response = assembly.response()
@@ -59,24 +62,24 @@ def trace(tracer: Tracer, *, capture_content: bool = True) -> Policy:
                     Span(
                         trace_id,
                         span_id,
-                        f"chat {request.model}",
+                        f"chat {request.model[:200]}",
                         "chat",
                         start_ns,
                         tracer.clock_ns(),
                         parent_id,
                         "ok" if failure is None else "error",
                         None if failure is None else _error_type(failure),
-                        None if failure is None else _error_message(failure),
+                        None if failure is None else _error_message(failure, capture_content),
                         response.provider or None,
-                        request.model,
+                        request.model[:200],
                         context.purpose,
                         context.prompt,
                         context.key_id,
                         response.usage,
-                        response.cost or _cost_of_failure(failure),
+                        response.cost or _cost_of_failure(failure, begun=began),
                         request.messages if capture_content else (),
                         tuple(choice.message for choice in response.choices) if capture_content else (),
-                        _attributes(request, response, start_ns, first_ns),
+                        _attributes(request, response, start_ns, first_ns, capture_content),
                     )
                 )
 
@@ -85,27 +88,34 @@ def trace(tracer: Tracer, *, capture_content: bool = True) -> Policy:
     return policy
 
 
+def _left(error: BaseException) -> bool:
+    """Whether the caller went away."""
+    return isinstance(error, GeneratorExit | asyncio.CancelledError)
+
+
 def _error_type(failure: BaseException) -> str:
-    abandoned = isinstance(failure, GeneratorExit | asyncio.CancelledError)
-    return "cancelled" if abandoned else error_type(failure)
+    return "cancelled" if _left(failure) else error_type(failure)
 
 
-def _error_message(failure: BaseException) -> str:
-    if isinstance(failure, GeneratorExit | asyncio.CancelledError):
+def _error_message(failure: BaseException, capture_content: bool) -> str | None:
+    if _left(failure):
         return "The caller went away before the reply was complete."
-    return str(failure)[:2000]
+    # An upstream's error may quote what was said.
+    return str(failure)[:2000] if capture_content or not isinstance(failure, ProviderError) else None
 
 
-def _cost_of_failure(failure: BaseException | None) -> Cost | None:
-    """A call that failed before the upstream was asked costs nothing; of any other nobody knows."""
+def _cost_of_failure(failure: BaseException | None, *, begun: bool) -> Cost | None:
+    """A call that was refused before it was answered costs nothing; of any other nobody knows."""
     if failure is None:
         return Cost("unknown", None, "no cost was computed")
-    if isinstance(failure, AssayError) and 400 <= failure.status < 500:
+    if not begun and isinstance(failure, AssayError) and 400 <= failure.status < 500:
         return None
     return Cost("unknown", None, "the call did not complete")
 
 
-def _attributes(request: Request, response: Response, start_ns: int, first_ns: int | None) -> dict[str, JSON]:
+def _attributes(
+    request: Request, response: Response, start_ns: int, first_ns: int | None, capture_content: bool
+) -> dict[str, JSON]:
     sampling, context = request.sampling, request.context
     found: dict[str, JSON] = {
         "gen_ai.request.max_tokens": sampling.max_tokens,
@@ -123,11 +133,11 @@ def _attributes(request: Request, response: Response, start_ns: int, first_ns: i
         "gen_ai.response.finish_reasons": [choice.finish.reason for choice in response.choices] or None,
         "assay.stream": request.stream or None,
         "assay.repeat": context.repeat or None,
-        "assay.prompt.variables": context.variables,
+        "assay.prompt.variables": context.variables if capture_content else None,
         "assay.tags": context.tags or None,
         "assay.time_to_first_token_s": None if first_ns is None else round((first_ns - start_ns) / 1e9, 6),
     }
-    if request.tools:
+    if request.tools and capture_content:
         found["gen_ai.tool.definitions"] = [
             {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
             for tool in request.tools

@@ -73,7 +73,7 @@ class HttpUpstream:
                     async with asyncio.timeout(LINGER_S):
                         async for _ in reply.chunks:
                             pass
-        except ProviderError as error:
+        except AssayError as error:
             self._sign(error)
             raise
 
@@ -94,11 +94,17 @@ class HttpUpstream:
         """Some servers quote the key that they refuse."""
         return body.replace(self._secret.encode(), b"[api_key]") if self._secret else body
 
-    def _sign(self, error: ProviderError) -> None:
-        """Says whose error it is."""
-        error.provider = self.name
-        error.message = f"{self.name}: {error.message}"
+    def _sign(self, error: AssayError) -> None:
+        """Says whose error it is, and takes the key out of it: some servers quote what they refuse."""
+        if isinstance(error, ProviderError):
+            error.provider = self.name
+            error.message = f"{self.name}: {error.message}"
+            error.body = self._clean(error.body) if error.body else error.body
+        error.message = self._clean(error.message)
         error.args = (error.message,)
+
+    def _clean(self, text: str) -> str:
+        return text.replace(self._secret, "[api_key]") if self._secret else text
 
 
 def _last(frames: SseDecoder, decoder: EventDecoder) -> list[Event]:

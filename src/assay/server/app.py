@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from math import ceil
 from urllib.parse import urlsplit
 
 import anyio.to_thread
@@ -15,7 +16,17 @@ from assay.app import App
 from assay.config import is_loopback
 from assay.errors import AssayError, AuthError, NotFound, RequestError, StorageError
 from assay.server import chat, openai_chat
-from assay.server.asgi import ASGIApp, CallerGone, Receive, Scope, Send, header, respond
+from assay.server.asgi import (
+    JSON_TYPE,
+    ASGIApp,
+    CallerGone,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    header,
+    respond,
+)
 
 log = logging.getLogger("assay.server")
 
@@ -62,7 +73,7 @@ class Server:
             return
         except AssayError as error:
             status, body = openai_chat.encode_error(error)
-            await respond(send, status, body)
+            await respond(send, status, body, [JSON_TYPE, *_retry_after(error)])
         except Exception:
             log.exception("%s %s failed in a way that nobody foresaw", scope["method"], scope["path"])
             status, body = openai_chat.encode_error(
@@ -76,6 +87,12 @@ class Server:
 
     def _admit(self, scope: Scope) -> None:
         """Refuses web pages of other sites: a browser on this machine can reach loopback for them."""
+        try:
+            self._check_origin(scope)
+        except ValueError as error:
+            raise Forbidden(f"The Host or Origin header is no address: {error}") from error
+
+    def _check_origin(self, scope: Scope) -> None:
         host = header(scope, b"host")
         name = urlsplit(f"//{host}").hostname if host else None
         if name is not None and name not in self._hosts and not is_loopback(name):
@@ -127,6 +144,8 @@ class Server:
         except StorageError as error:
             problem = error.message
         state = self._app.writer.state
+        if problem is None:
+            problem = state.error if self._app.writer.alive else "The span writer has stopped; restart Assay"
         body = {
             "status": "ok" if problem is None else "unavailable",
             "problem": problem,
@@ -134,6 +153,12 @@ class Server:
             "models": {info.name: info.problem or "ok" for info in self._app.models},
         }
         await respond(send, 200 if problem is None else 503, msgspec.json.encode(body))
+
+
+def _retry_after(error: AssayError) -> Headers:
+    if error.retry_after_s is None:
+        return []
+    return [(b"retry-after", str(ceil(error.retry_after_s)).encode())]
 
 
 def _model(name: str, provider: str) -> dict[str, object]:

@@ -68,6 +68,8 @@ class Store:
         with _translated(where):
             if parsed.database and not parsed.database.startswith((":memory:", "file:")):
                 _make_folder(Path(parsed.database).parent)
+                # What is said to models is nobody else's to read. SQLite gives its other files the same mode.
+                _touch(Path(parsed.database))
             engine = sa.create_engine(parsed, connect_args={"timeout": busy_timeout_s}, pool_size=8)
             event.listen(engine, "connect", _configure)
             event.listen(engine, "begin", _begin)
@@ -110,6 +112,13 @@ class Store:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def _touch(file: Path) -> None:
+    try:
+        file.touch(mode=0o600)
+    except OSError as error:
+        raise StorageError(_advice(f"unable to open: {error.strerror}", str(file))) from error
 
 
 def _identity(engine: sa.Engine) -> tuple[int, int] | None:

@@ -49,6 +49,7 @@ class SpanWriter:
         self._flushed = threading.Condition()
         self._recorded = 0
         self._written = 0
+        self._settled = 0
         self._dropped = 0
         self._rounds = 0
         self._error: str | None = None
@@ -71,17 +72,25 @@ class SpanWriter:
             self._work.set()
 
     @property
+    def alive(self) -> bool:
+        """Whether somebody is there who stores."""
+        return self._thread.is_alive()
+
+    @property
     def state(self) -> WriterState:
         return WriterState(self._written, len(self._queue), self._dropped, self._error)
 
     def flush(self) -> None:
-        """Returns when everything recorded so far is stored. Raises StorageError when trying that fails."""
+        """Returns when everything recorded so far is stored, or dropped and counted as nothing can store it.
+
+        Raises StorageError when trying that fails.
+        """
         with self._flushed:
             target, tries = self._recorded, self._rounds
             self._hurry.set()
             self._work.set()
-            self._flushed.wait_for(lambda: self._written >= target or (self._error and self._rounds > tries))
-            if self._written < target:
+            self._flushed.wait_for(lambda: self._settled >= target or (self._error and self._rounds > tries))
+            if self._settled < target:
                 raise StorageError(self._error or "the span writer has stopped")
 
     def close(self) -> None:
@@ -103,7 +112,12 @@ class SpanWriter:
             self._hurry.wait(self._interval_s)
             self._hurry.clear()
             self._work.clear()
-            self._drain()
+            try:
+                self._drain()
+            except Exception as error:
+                # A defect must not end the only thread that stores: it is told, and tried again.
+                log.exception("the span writer failed in a way that nobody foresaw")
+                self._settle(0, 0, f"{type(error).__name__}: {error}")
             if self._closing:
                 return
             if self._error is not None:
@@ -114,33 +128,47 @@ class SpanWriter:
         while self._queue:
             batch = [self._queue[index] for index in range(min(_BATCH, len(self._queue)))]
             try:
-                self._write(batch)
+                written = self._write(batch)
             except StorageError as error:
                 if self._error is None:
                     log.warning("%d spans wait: %s", len(self._queue), error)
-                self._settle(0, str(error))
+                self._settle(0, 0, str(error))
                 return
             for _ in batch:
                 self._queue.popleft()
-            self._settle(len(batch), None)
+            self._settle(len(batch), written, None)
 
-    def _settle(self, written: int, error: str | None) -> None:
+    def _settle(self, settled: int, written: int, error: str | None) -> None:
         with self._flushed:
+            self._settled += settled
             self._written += written
             self._error = error
             self._rounds += 1
             self._flushed.notify_all()
 
-    def _write(self, batch: list[Span]) -> None:
+    def _write(self, batch: list[Span]) -> int:
+        """Stores a batch, or all of it but the spans that nothing can store. Gives how many."""
+        # The second try offers every message again: one that was stored once may have been deleted since.
+        for last in (False, True):
+            try:
+                self._insert(batch)
+            except (StorageError, *_UNSTORABLE) as error:
+                if not _is_the_spans_fault(error):
+                    raise
+                problem = error
+            else:
+                return len(batch)
+            if last and len(batch) > 1:
+                return sum(self._write([span]) for span in batch)
+        self._dropped += 1
+        log.error("span %s cannot be stored and is dropped: %s", batch[0].span_id, problem)
+        return 0
+
+    def _insert(self, batch: list[Span]) -> None:
         nodes: dict[str, MessageRow] = {}
         rows = []
         for span in batch:
-            try:
-                row, needed = span_rows(span)
-            except (TypeError, ValueError) as error:
-                self._dropped += 1
-                log.error("span %s (%s) cannot be stored and is dropped: %s", span.span_id, span.name, error)
-                continue
+            row, needed = span_rows(span)
             rows.append(row)
             nodes.update((node.id, node) for node in needed if node.id not in self._known)
         try:
@@ -152,7 +180,6 @@ class SpanWriter:
                 if rows:
                     connection.execute(_INSERT_SPAN, rows)
         except StorageError:
-            # Messages that were stored once may have been deleted since: offer all of them again.
             self._known.clear()
             raise
         if len(self._known) > _KNOWN:
@@ -161,4 +188,13 @@ class SpanWriter:
 
 
 _INSERT_MESSAGE = sa.insert(messages).prefix_with("OR IGNORE", dialect="sqlite")
-_INSERT_SPAN = sa.insert(spans)
+# A batch that was stored in part before an error is offered again: what is there already stays as it is.
+_INSERT_SPAN = sa.insert(spans).prefix_with("OR IGNORE", dialect="sqlite")
+
+# What encoding and the database driver raise for values that they cannot carry.
+_UNSTORABLE = (TypeError, ValueError, OverflowError)
+
+
+def _is_the_spans_fault(error: Exception) -> bool:
+    cause = error.__cause__ if isinstance(error, StorageError) else error
+    return isinstance(cause, (sa.exc.IntegrityError, sa.exc.DataError, *_UNSTORABLE))

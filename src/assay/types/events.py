@@ -173,6 +173,7 @@ class _Buffer:
             call = {"id": "", "name": "", **fields}
             return ToolCall(arguments=text, **call)  # type: ignore[arg-type]
         if self.kind is Audio:
+            fields = dict(fields)
             media_type = str(fields.pop("media_type", "audio/pcm"))
             source = Inline(media_type, b"".join(self.audio)) if self.audio else None
             return Audio(source, transcript=text or None, **fields)  # type: ignore[arg-type]

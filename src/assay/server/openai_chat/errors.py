@@ -87,6 +87,7 @@ def body_error(error: Exception) -> RequestError:
 
 
 def _unknown_field(path: str, name: str) -> RequestError:
+    name = name[:100]
     near = difflib.get_close_matches(name, _KNOWN if path else wire.Body.__struct_fields__, 1)
     hint = f". Did you mean '{near[0]}'?" if near else ""
     if not path:
