@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from anyio import to_thread
 
 from assay.config import Config, ProviderSettings, load
-from assay.errors import AssayError, ConfigError
+from assay.errors import AssayError, ConfigError, DatasetError
 from assay.evals.dataset import Dataset
 from assay.evals.jsonl import SUFFIX, read_dataset
 from assay.evals.store import DatasetStore
@@ -78,7 +78,11 @@ class Stores:
         return read_dataset(file, reference) if file.is_file() else self.datasets.get(reference)
 
     def dataset_file(self, name: str) -> Path:
-        """Where the dataset of that name is, or would be, as a file."""
+        """Where the dataset of that name is, or would be, as a file. Raises DatasetError for a bad name."""
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            raise DatasetError(
+                f"{name!r} leads out of {DATASETS}/; name a dataset, or give a path that ends in {SUFFIX}"
+            )
         return self.config.path(DATASETS) / f"{name}{SUFFIX}"
 
     def close(self) -> None:

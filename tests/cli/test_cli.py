@@ -288,6 +288,8 @@ def test_dataset_versions_differ(project: Path, assay) -> None:
         (["trace", "show", "xyz"], "4 or more"),
         (["prompt", "show", "aks"], "ask"),
         (["dataset", "show", "cses"], "cases"),
+        (["dataset", "from-traces", "../../escaped"], "leads out of datasets/"),
+        (["call", "right", " "], "nothing to say"),
         (["eval", "run", "-d", "cases"], "--prompt"),
         (["eval", "run", "-p", "ask", "-d", "cases", "-s", "includs"], "includes"),
         (["eval", "show", "nothing"], "nothing"),

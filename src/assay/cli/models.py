@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
 from assay.cli.shell import JSON_OPTION, Shell, money, seconds
+from assay.errors import RequestError
 from assay.types import Ended, Request, Sampling, TextDelta, closing, replace, system, user
 
 if TYPE_CHECKING:
@@ -87,7 +89,9 @@ def call(
     from assay.app import open_app
 
     shell: Shell = context.obj
-    said = typer.get_text_stream("stdin").read() if text == "-" else text
+    said = _standard_input() if text == "-" else text
+    if not said.strip():
+        raise RequestError("There is nothing to say; give a text, or '-' to read it from standard input")
     messages = ((system(instructions),) if instructions else ()) + (user(said),)
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
     request = Request(model, messages, sampling=sampling)
@@ -97,6 +101,13 @@ def call(
             await print_answer(shell, opened, request, as_json=as_json)
 
     shell.run(work)
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise RequestError(f"Standard input is not UTF-8 text ({error}); convert it first") from error
 
 
 async def print_answer(shell: Shell, app: App, request: Request, *, as_json: bool) -> None:

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from assay.config import Config, load
+from assay.evals.costs import dollars
 from assay.types import JSON
 
 Result = TypeVar("Result")
@@ -132,9 +133,9 @@ def seconds(value: float) -> str:
 
 def money(usd: Decimal, unknown: int = 0, estimated: int = 0) -> str:
     """Dollars; a part that is unknown or estimated is said, never counted as 0."""
-    text = "$0" if usd == 0 else f"${usd:.6f}".rstrip("0").rstrip(".") if usd < 1 else f"${usd:.2f}"
+    text = dollars(usd)
     if unknown:
-        text = f"{text} + {unknown} unknown" if usd else f"unknown ({unknown})"
+        text = f"{text} + {unknown} of unknown cost" if usd else "cost unknown"
     return f"~{text}" if estimated else text
 
 
