@@ -98,10 +98,8 @@ def _values(values: Mapping[str, Any], depth: int) -> JSON:
 
 def _value(value: Any, depth: int) -> JSON:
     """JSON as it is, code by its identity, anything else by its type alone."""
-    try:
+    with suppress(DatasetError):
         return plain(value, "value")
-    except DatasetError:
-        pass
     if depth > 0 and (inspect.isroutine(value) or isinstance(value, partial)):
         return _identity(value, depth)
     if isinstance(value, type):
