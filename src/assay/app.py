@@ -12,6 +12,7 @@ from anyio import to_thread
 
 from assay.config import Config, ProviderSettings, load
 from assay.errors import AssayError, ConfigError, DatasetError
+from assay.evals.calling import ask
 from assay.evals.dataset import Dataset
 from assay.evals.jsonl import SUFFIX, read_dataset
 from assay.evals.store import DatasetStore
@@ -31,7 +32,6 @@ from assay.storage import Store
 from assay.trace import SpanWriter, Tracer, TraceStore
 from assay.types import (
     JSON,
-    Assembly,
     Event,
     Handler,
     Message,
@@ -41,7 +41,6 @@ from assay.types import (
     Sampling,
     TextOutput,
     Value,
-    closing,
     user,
 )
 
@@ -151,11 +150,7 @@ class App:
 
     async def respond(self, request: Request) -> Response:
         """The whole reply to `request`."""
-        assembly = Assembly()
-        async with closing(self.handler(request)) as events:
-            async for event in events:
-                assembly.add(event)
-        return assembly.response()
+        return await ask(self.handler, request)
 
     def stream(self, request: Request) -> AsyncIterator[Event]:
         """The reply as it comes; read it inside `assay.types.closing`."""
