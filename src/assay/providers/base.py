@@ -7,17 +7,22 @@ assay.providers.http joins a WireFormat to the transport. Models in this process
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from assay.errors import AssayError
-from assay.types import Event, Request, Response
+from assay.types import Event, Request, Response, WireCall
 
 
 class Upstream(Protocol):
     """Where calls end. `name` is the provider's name in the configuration."""
 
     name: str
+
+    @property
+    def dialects(self) -> Collection[str]:
+        """The dialects in which a caller's own bytes are taken as they are: see `Request.wire`."""
+        ...
 
     @property
     def problem(self) -> AssayError | None:
@@ -32,6 +37,19 @@ class Upstream(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+class Encoded(NamedTuple):
+    """An HTTP request: `path` below the base URL, with its query; headers beside those of every call.
+
+    `dropped` names what the API has no place for and what the answer does not depend on, as paths into the
+    canonical request: `messages[0].cache`, `metadata`.
+    """
+
+    path: str
+    body: bytes
+    dropped: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class EventDecoder(Protocol):
@@ -49,17 +67,33 @@ class EventDecoder(Protocol):
 class WireFormat(Protocol):
     """One HTTP API of one provider, as pure functions."""
 
-    def encode(self, request: Request) -> tuple[str, bytes]:
-        """Path (below the base URL) and body. Raises UnsupportedFeature for what it cannot carry."""
+    dialect: str
+    """The dialect of the callers whose bytes `forward` takes."""
+
+    def encode(self, request: Request) -> Encoded:
+        """Raises UnsupportedFeature for what it cannot carry, be it an operation or a part of a message."""
         ...
 
-    def headers(self, api_key: str | None) -> tuple[tuple[str, str], ...]: ...
+    def forward(self, request: Request, call: WireCall) -> Encoded:
+        """The caller's own body, with `request.model` in it and nothing else changed but what accounting needs.
 
-    def decode(self, body: bytes) -> Response:
-        """Raises BadResponse when the body is not what the dialect allows."""
+        `request` is what the body was parsed to.
+        """
         ...
 
-    def events(self) -> EventDecoder: ...
+    def headers(self, api_key: str | None) -> tuple[tuple[str, str], ...]:
+        """Those of every call."""
+        ...
+
+    def decode(self, request: Request, body: bytes) -> Response:
+        """The reply to `request`. Raises BadResponse when the body is not what the dialect allows."""
+        ...
+
+    def events(self, request: Request) -> EventDecoder: ...
+
+    def hidden(self, request: Request, event: str, data: str) -> bool:
+        """Whether a server-sent event answers what `forward` asked beyond the caller's words."""
+        ...
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> AssayError:
         """For a status that is not 200. A RequestError when the upstream blames the request."""

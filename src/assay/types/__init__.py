@@ -14,6 +14,7 @@ from assay.types.calls import (
     FunctionTool,
     HostedTool,
     JsonOutput,
+    Operation,
     Output,
     Request,
     Response,
@@ -25,6 +26,7 @@ from assay.types.calls import (
     ToolChoice,
     ToolSpec,
     Usage,
+    WireCall,
 )
 from assay.types.content import (
     JSON,
@@ -67,6 +69,7 @@ from assay.types.events import (
     Started,
     TextDelta,
     ToolCallDelta,
+    WireData,
     closing,
     stream_of,
 )
@@ -100,6 +103,7 @@ __all__ = [
     "Message",
     "Opaque",
     "OpaqueDelta",
+    "Operation",
     "Output",
     "Part",
     "Policy",
@@ -127,6 +131,8 @@ __all__ = [
     "Uploaded",
     "Usage",
     "Value",
+    "WireCall",
+    "WireData",
     "assistant",
     "closing",
     "replace",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Literal, TypeAlias
 
+from assay.errors import RequestError
 from assay.types.content import JSON, CacheMark, Extra, Message, ToolCall, Value
 
 # --- what is asked -------------------------------------------------------------------------------
@@ -115,14 +116,39 @@ class Context(Value):
     tags: dict[str, str] = {}  # noqa: RUF012  (msgspec copies it for each value)
 
 
+Operation: TypeAlias = Literal["chat", "embeddings", "count_tokens"]
+"""What is asked of the model. All three go the same way, through the same policies."""
+
+
+class WireCall(Value):
+    """The call as its caller wrote it, for an upstream that speaks the caller's dialect.
+
+    `headers` are those that the dialect's upstream shall see too (names in lower case). `request` is what
+    `body` was parsed to: once a policy has changed anything but model and context, the body is no longer what
+    shall be sent (see `Request.verbatim`). `problem` is what is wrong with the body by the dialect as Assay
+    knows it: an upstream that takes the bytes as they are may know better, any other raises it.
+    """
+
+    dialect: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+    request: Request | None = None
+    problem: RequestError | None = None
+
+
 class Request(Value):
     """One call to a model, in no dialect.
 
     Raises nothing by itself: what a provider cannot carry is its `UnsupportedFeature`.
+
+    In a call for `embeddings` each message is one input, whose vector has the place of the message; parts
+    that are not Text may be refused. `dimensions` is the length of the vectors, where the model lets one choose.
     """
 
     model: str
     messages: tuple[Message, ...]
+    operation: Operation = "chat"
+    dimensions: int | None = None
     sampling: Sampling = Sampling()
     tools: tuple[ToolSpec, ...] = ()
     tool_choice: ToolChoice | None = None
@@ -138,6 +164,19 @@ class Request(Value):
     metadata: dict[str, JSON] | None = None
     extra: Extra | None = None
     context: Context = Context()
+    wire: WireCall | None = None
+
+    @property
+    def verbatim(self) -> WireCall | None:
+        """The caller's own bytes, while they still say what this request says."""
+        wire = self.wire
+        if wire is None or wire.request is None:
+            return None
+        same = all(getattr(self, name) is getattr(wire.request, name) for name in _SAID)
+        return wire if same else None
+
+
+_SAID = tuple(set(Request.__struct_fields__) - {"model", "context", "wire"})
 
 
 # --- what comes back -----------------------------------------------------------------------------
@@ -226,7 +265,12 @@ class Choice(Value):
 
 
 class Response(Value):
-    """A whole reply. `choices` has one entry unless `Request.choices` asked for more."""
+    """A whole reply. `choices` has one entry unless `Request.choices` asked for more.
+
+    The reply to a call for embeddings has `vectors`, one an input, and no choices; that to a call for
+    count_tokens has `usage` alone. `dropped` names what the upstream's dialect could not carry of the request
+    and what the answer does not depend on, as paths: `messages[0].cache`.
+    """
 
     id: str
     model: str
@@ -236,6 +280,8 @@ class Response(Value):
     created_s: int = 0
     provider: str = ""
     extra: Extra | None = None
+    vectors: tuple[tuple[float, ...], ...] = ()
+    dropped: tuple[str, ...] = ()
 
     @property
     def message(self) -> Message:

@@ -4,10 +4,16 @@ The grammar, which every Handler keeps and `Assembly` checks:
 
     reply := Completed                                   a reply that was not streamed upstream
            | Started delta* Finished+ Ended              one that was
+           | WireData+                                   either, in the upstream's own bytes, as below
 
 Nothing follows `Completed` or `Ended`. A stream that stops without either was cut off; it is an error, never
 a success. A delta names the choice and the part of the message it belongs to; parts open in order and
 a part never changes its kind.
+
+A call that reached an upstream in its caller's own words (`Request.wire`) is answered in WireData: the bytes
+for the caller, and the events that they stand for, which follow the grammar above across the WireData of one
+reply. A policy that wants to change what a reply says clears `wire` on the request that it hands on, and then
+never meets WireData.
 """
 
 from __future__ import annotations
@@ -48,6 +54,7 @@ class Started(Value, tag="started"):
     created_s: int = 0
     provider: str = ""
     extra: Extra | None = None
+    dropped: tuple[str, ...] = ()
 
 
 class TextDelta(Value, tag="text_delta"):
@@ -127,8 +134,19 @@ class Completed(Value, tag="completed"):
     response: Response
 
 
+class WireData(Value, tag="wire"):
+    """What the upstream sent, for a caller of its own dialect, and what it means.
+
+    `data` is whole server-sent events, or the body of a whole reply. `events` may be empty: not all that an
+    upstream says has a canonical name.
+    """
+
+    data: bytes
+    events: tuple[Event, ...] = ()
+
+
 Delta: TypeAlias = TextDelta | RefusalDelta | ReasoningDelta | ToolCallDelta | AudioDelta | OpaqueDelta
-Event: TypeAlias = Started | Delta | Finished | Ended | Completed
+Event: TypeAlias = Started | Delta | Finished | Ended | Completed | WireData
 
 Handler: TypeAlias = Callable[[Request], AsyncIterator[Event]]
 """Every model call takes this shape, from the outermost policy to the provider."""
@@ -227,6 +245,10 @@ class Assembly:
                 if event.logprobs or event.annotations or event.signature is not None:
                     _details(reply, text, event)
                 return
+        if type(event) is WireData:
+            for inner in event.events:
+                self.add(inner)
+            return
         if self.complete:
             raise ValueError(f"{type(event).__name__} after the end of the stream")
         match event:
@@ -240,6 +262,8 @@ class Assembly:
                 self._started = event
             case _ if self._started is None:
                 raise ValueError(f"{type(event).__name__} before Started")
+            case WireData():  # taken apart above
+                raise ValueError("WireData within WireData")
             case Ended():
                 if not self._replies or any(reply.finish is None for reply in self._replies.values()):
                     raise ValueError("Ended before every choice was Finished")
@@ -279,6 +303,7 @@ class Assembly:
             created_s=started.created_s,
             provider=started.provider,
             extra=ended.extra or started.extra,
+            dropped=started.dropped,
         )
 
 
@@ -332,7 +357,14 @@ def stream_of(response: Response) -> list[Event]:
     ['Started', 'TextDelta', 'Finished', 'Ended']
     """
     events: list[Event] = [
-        Started(response.id, response.model, response.created_s, response.provider, response.extra)
+        Started(
+            response.id,
+            response.model,
+            response.created_s,
+            response.provider,
+            response.extra,
+            response.dropped,
+        )
     ]
     for number, choice in enumerate(response.choices):
         logprobs = choice.logprobs

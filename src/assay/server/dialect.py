@@ -1,0 +1,63 @@
+"""What an inbound dialect is: how one API's callers are understood and answered. Pure translation, no sockets.
+
+One folder or file a dialect beside this file makes one Dialect; assay.server.calls runs them all the same way.
+The upstream side of each is its inverse in assay.providers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from assay.errors import AssayError
+from assay.types import Event, Request, Response
+
+
+class Parsed(NamedTuple):
+    """A call, and what its caller asked about the form of the reply: `options` is the dialect's own matter."""
+
+    request: Request
+    options: Any = None
+
+
+class Written(NamedTuple):
+    """A reply's body. `dropped` names what the dialect has no place for and nobody is misled without."""
+
+    body: bytes
+    dropped: tuple[str, ...] = ()
+
+
+class ReplyEncoder(Protocol):
+    """The state machine that writes one streamed reply."""
+
+    content_type: bytes
+
+    def encode(self, event: Event) -> bytes:
+        """Raises UnsupportedFeature for a part that the API has no place for. Never called with WireData."""
+        ...
+
+    def wire(self, data: bytes) -> bytes:
+        """What an upstream of this dialect sent (whole server-sent events), as this caller wants it framed."""
+        ...
+
+    def error(self, error: AssayError) -> bytes:
+        """The end of a stream that failed after it began: nobody can take it for whole."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One operation of one API.
+
+    `parse` gets the body and the model's name in the path ("" where the API has it in the body). It raises
+    RequestError with `param` naming the field. `forwarded` are the request headers (lower case) that an
+    upstream of the same dialect shall see.
+    """
+
+    name: str
+    parse: Callable[[bytes, str], Parsed]
+    write: Callable[[Response, Any], Written]
+    stream: Callable[[Any], ReplyEncoder]
+    error: Callable[[AssayError], tuple[int, bytes]]
+    forwarded: tuple[str, ...] = ()
