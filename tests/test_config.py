@@ -86,11 +86,11 @@ PROVIDER = '[providers.p]\ndialect = "openai"\nbase_url = "https://x/v1"\n'
         ("server = 1\n", r":1: server: expected a table, got an integer"),
         (
             '[providers.p]\ndialect = "opnai"\n',
-            r":2: providers.p.dialect: 'opnai' is not one of openai, anthropic",
+            r":2: providers.p.dialect: 'opnai' is not one of openai, openai-responses, compatible, anthropic",
         ),
         ("[providers.p]\nslots = 1\n", r":1: providers.p: the key dialect is missing"),
         ('[providers.p]\ndialect = "openai"\n', r":1: providers.p: base_url is missing, for example"),
-        ('[providers.p]\ndialect = "anthropic"\n', r":2: providers.p.dialect: anthropic is not served yet"),
+        ('[providers.p]\ndialect = "anthropic"\n', r"example \"https://api.anthropic.com/v1\""),
         (
             f'{PROVIDER}api_key = "sk-secret"\n',
             r':4: providers.p.api_key: secrets are named, not written: use "env:NAME"',
@@ -110,7 +110,7 @@ PROVIDER = '[providers.p]\ndialect = "openai"\nbase_url = "https://x/v1"\n'
         ),
         (
             '[models.m]\nprovider = "q"\n',
-            r":2: models.m.provider: there is no provider 'q' \(there are: local\)",
+            r":2: models.m.provider: there is no provider 'q' \(there are: local, local-embeddings\)",
         ),
         (
             '[models."m.1"]\nprovider = "local"\ndeadline_s = 0\n',

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
-from urllib.parse import urlsplit
+from typing import Final, assert_never
 
 from anyio import to_thread
 
-from assay.config import Config, ProviderSettings, load
+from assay.config import REMOTE, Config, ProviderSettings, load
 from assay.errors import AssayError, ConfigError, DatasetError
 from assay.evals.calling import ask
 from assay.evals.dataset import Dataset
@@ -20,7 +19,7 @@ from assay.gateway import Route, gateway
 from assay.prices import Pricing, free, listed
 from assay.prompts import PromptTemplate
 from assay.prompts.store import PromptStore, Synced
-from assay.providers.base import Upstream
+from assay.providers.base import Upstream, WireFormat
 from assay.providers.http import HttpUpstream
 from assay.providers.local import LocalModel
 from assay.providers.openai_chat import OpenAIChat
@@ -202,6 +201,7 @@ class Unusable:
     def __init__(self, name: str, problem: AssayError) -> None:
         self.name = name
         self.problem: AssayError = problem
+        self.dialects: frozenset[str] = frozenset()
 
     def __call__(self, request: Request) -> AsyncIterator[Event]:
         # Without the traceback of the call before, which would grow from call to call.
@@ -213,15 +213,13 @@ class Unusable:
 
 def _upstream(name: str, settings: ProviderSettings, config: Config, transport: Transport) -> Upstream:
     match settings.dialect:
-        case "openai":
+        case "openai" | "openai-responses" | "compatible" | "anthropic" | "gemini":
             try:
                 key = config.secret(settings.api_key, where=f"[providers.{name}] api_key")
             except ConfigError as error:
                 return Unusable(name, error)
             assert settings.base_url is not None  # checked by assay.config
-            # Compatible servers take and give more than OpenAI itself, which refuses what it does not know.
-            wire = OpenAIChat(extensions=urlsplit(settings.base_url).hostname != "api.openai.com")
-            return HttpUpstream(name, wire, settings.base_url, key, transport)
+            return HttpUpstream(name, _wires(settings), settings.base_url, key, transport)
         case "local":
             path = config.path(settings.path) if settings.path else find("local", config.cache_dir)
             return LocalModel(
@@ -233,12 +231,26 @@ def _upstream(name: str, settings: ProviderSettings, config: Config, transport: 
             )
         case "scripted":
             return Scripted(name, settings.replies)
-        case "anthropic" | "gemini":
-            return Unusable(name, ConfigError(f"The dialect {settings.dialect} is not served yet"))
+        case "local-embeddings":
+            return Unusable(name, ConfigError("The dialect local-embeddings is not served yet"))
+        case _:
+            assert_never(settings.dialect)
+
+
+def _wires(settings: ProviderSettings) -> list[WireFormat]:
+    """The APIs of a remote provider, the one for callers of another dialect first."""
+    match settings.dialect:
+        case "openai":
+            return [OpenAIChat(extensions=False)]
+        case "compatible":
+            # These servers take and give more than OpenAI itself, which refuses what it does not know.
+            return [OpenAIChat()]
+        case _:
+            raise ConfigError(f"The dialect {settings.dialect} is not served yet")
 
 
 def _pricing(settings: ProviderSettings) -> Pricing:
-    if settings.dialect in {"local", "scripted"}:
+    if settings.dialect not in REMOTE:
         return free("runs in this process")
     if settings.prices == "free":
         return free("declared free in assay.toml")

@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Mapping
 from math import inf
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 import msgspec
@@ -23,7 +23,14 @@ from assay.errors import ConfigError
 from assay.types import Value
 
 FILE_NAME = "assay.toml"
-ProviderDialect: TypeAlias = Literal["openai", "anthropic", "gemini", "local", "scripted"]
+ProviderDialect: TypeAlias = Literal[
+    "openai", "openai-responses", "compatible", "anthropic", "gemini", "local", "local-embeddings", "scripted"
+]
+
+BUILT_IN: Final[tuple[Literal["local", "local-embeddings"], ...]] = ("local", "local-embeddings")
+"""Providers, and models, that are there without being configured: they run in this process."""
+REMOTE: Final = frozenset({"openai", "openai-responses", "compatible", "anthropic", "gemini"})
+"""Dialects that are spoken over HTTP."""
 
 
 class ServerSettings(Value, forbid_unknown_fields=True):
@@ -59,13 +66,17 @@ class ProviderSettings(Value, forbid_unknown_fields=True):
     """Who serves models, under a name of your choice. `local` is there without being configured."""
 
     dialect: ProviderDialect
-    """How it is spoken to. This version serves openai, local and scripted; the others are refused."""
+    """How it is spoken to. openai is OpenAI itself, by chat completions, and by its Responses API for callers
+    of that; openai-responses by the latter alone; compatible is any other server with OpenAI's chat
+    completions (vLLM, Ollama, llama.cpp and many more)."""
     base_url: str | None = None
     """The address that the paths of the API follow, for example https://api.openai.com/v1."""
     api_key: str | None = None
     """env:NAME, the environment variable that holds the key; the key itself is refused here."""
     prices: str | None = None
     """A price list of genai-prices, where the address alone does not tell it, or "free"."""
+    max_tokens: int | None = None
+    """What Anthropic's API is told where the caller names no limit, which it insists on; 4096 if left out."""
     path: str | None = None
     """A GGUF file; a relative path starts at the folder of assay.toml. Left out: the pulled weights."""
     context_tokens: int | None = None
@@ -146,8 +157,8 @@ def load(
     parsed = _File()
     if path is not None:
         parsed = _parse(path)
-    providers = {"local": ProviderSettings("local"), **parsed.providers}
-    models = {"local": ModelSettings("local"), **parsed.models}
+    providers: dict[str, ProviderSettings] = {name: ProviderSettings(name) for name in BUILT_IN}
+    models: dict[str, ModelSettings] = {name: ModelSettings(name) for name in BUILT_IN}
     return Config(
         root=path.parent if path else (start or Path.cwd()),
         file=path,
@@ -155,8 +166,8 @@ def load(
         server=parsed.server,
         storage=parsed.storage,
         trace=parsed.trace,
-        providers=providers,
-        models=models,
+        providers=providers | parsed.providers,
+        models=models | parsed.models,
         environment=dict(environment),
     )
 
@@ -326,7 +337,7 @@ def _check_values(parsed: _File, place: _Places) -> None:
         raise place.error(("storage", "url"), f"{parsed.storage.url!r} is not of the form sqlite:///PATH")
     for name, provider in parsed.providers.items():
         _check_provider(("providers", name), provider, place)
-    known = {"local", *parsed.providers}
+    known = {*BUILT_IN, *parsed.providers}
     for name, model in parsed.models.items():
         if model.provider not in known:
             allowed = ", ".join(sorted(known))
@@ -344,14 +355,10 @@ def _check_provider(keys: tuple[str, ...], provider: ProviderSettings, place: _P
             (*keys, "api_key"),
             'secrets are named, not written: use "env:NAME" and export NAME (what stands here is not shown)',
         )
-    if provider.dialect in {"anthropic", "gemini"}:
-        raise place.error(
-            (*keys, "dialect"),
-            f"{provider.dialect} is not served yet (this version serves: openai, local, scripted)",
-        )
-    if provider.dialect == "openai":
+    if provider.dialect in REMOTE:
         if provider.base_url is None:
-            raise place.error(keys, 'base_url is missing, for example "https://api.openai.com/v1"')
+            example = _BASE_URLS[provider.dialect]
+            raise place.error(keys, f'base_url is missing, for example "{example}"')
         url = urlsplit(provider.base_url)
         if url.scheme not in {"http", "https"} or not url.hostname:
             raise place.error(
@@ -366,19 +373,28 @@ def _check_provider(keys: tuple[str, ...], provider: ProviderSettings, place: _P
             raise place.error(
                 (*keys, name), f"is for the dialect {' or '.join(dialects)}, not {provider.dialect}"
             )
-    for name in ("context_tokens", "slots", "threads"):
+    for name in ("context_tokens", "slots", "threads", "max_tokens"):
         value = getattr(provider, name)
         if value is not None and value < 1:
             raise place.error((*keys, name), "must be at least 1")
 
 
+_BASE_URLS: dict[str, str] = {
+    "openai": "https://api.openai.com/v1",
+    "openai-responses": "https://api.openai.com/v1",
+    "compatible": "http://127.0.0.1:11434/v1",
+    "anthropic": "https://api.anthropic.com/v1",
+    "gemini": "https://generativelanguage.googleapis.com/v1beta",
+}
+
 _ONLY_FOR: dict[str, tuple[str, ...]] = {
-    "base_url": ("openai", "anthropic", "gemini"),
-    "api_key": ("openai", "anthropic", "gemini"),
-    "prices": ("openai", "anthropic", "gemini"),
-    "path": ("local",),
+    "base_url": tuple(_BASE_URLS),
+    "api_key": tuple(_BASE_URLS),
+    "prices": tuple(_BASE_URLS),
+    "max_tokens": ("anthropic",),
+    "path": ("local", "local-embeddings"),
     "context_tokens": ("local",),
     "slots": ("local",),
-    "threads": ("local",),
+    "threads": ("local", "local-embeddings"),
     "replies": ("scripted",),
 }

@@ -145,7 +145,7 @@ async def server() -> AsyncIterator[Server]:
 @pytest.fixture
 async def upstream(server: Server) -> AsyncIterator[HttpUpstream]:
     async with Transport() as transport:
-        yield HttpUpstream("openai", OpenAIChat(), server.url + "/", KEY, transport)
+        yield HttpUpstream("openai", [OpenAIChat()], server.url + "/", KEY, transport)
 
 
 async def events_of(upstream: HttpUpstream, request: Request = ASK_STREAMED) -> list[Event]:
@@ -183,7 +183,7 @@ async def test_a_whole_reply(server: Server, upstream: HttpUpstream) -> None:
     server.answers(200, REPLY)
     (event,) = await events_of(upstream, ASK)
     assert isinstance(event, Completed)
-    assert event.response == OpenAIChat().decode(REPLY)
+    assert event.response == OpenAIChat().decode(Request("m", ()), REPLY)
     (first, headers, body), *_ = server.requests
     assert first == "POST /v1/chat/completions HTTP/1.1"
     assert headers["authorization"] == f"Bearer {KEY}"

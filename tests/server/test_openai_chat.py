@@ -82,6 +82,7 @@ from assay.types import (
 )
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "openai"
+ASK = Request("m", ())
 WIRE = OpenAIChat()
 
 
@@ -131,7 +132,7 @@ def streamed(events: list[Event], *, include_usage: bool = True) -> bytes:
 
 
 def read_back(data: bytes) -> list[Event]:
-    decoder = WIRE.events()
+    decoder = WIRE.events(ASK)
     events = [
         event
         for line in data.decode().split("\n\n")
@@ -270,7 +271,7 @@ def test_every_field_finds_its_place() -> None:
 
 def test_what_came_in_goes_out_again() -> None:
     given_ = json.loads((FIXTURES / "request_full.json").read_bytes())
-    _, sent = WIRE.encode(parse(json.dumps(given_).encode())[0])
+    _, sent, *_ = WIRE.encode(parse(json.dumps(given_).encode())[0])
     assert json.loads(sent) == given_
 
 
@@ -293,7 +294,7 @@ def test_a_reply_of_the_official_client_can_be_sent_back() -> None:
     for name in ("chat.json", "chat_tools.json", "chat_refusal.json", "chat_audio.json", "chat_search.json"):
         reply = (FIXTURES / name).read_bytes()
         message = ChatCompletion.model_validate_json(reply).choices[0].message
-        expected = WIRE.decode(reply).message
+        expected = WIRE.decode(ASK, reply).message
         for dumped in (message.model_dump(), message.model_dump(exclude_unset=True)):
             back = last_message(**dumped)
             assert [type(part) for part in back.parts] == [type(part) for part in expected.parts]
@@ -516,10 +517,10 @@ def test_a_whole_reply_has_what_openai_requires() -> None:
 
 @pytest.mark.parametrize("path", sorted(FIXTURES.glob("chat*.json")), ids=lambda path: path.stem)
 def test_a_documented_reply_is_written_as_it_was_read(path: Path) -> None:
-    reply = WIRE.decode(path.read_bytes())
+    reply = WIRE.decode(ASK, path.read_bytes())
     written = encode_response(reply)
     assert_official(ChatCompletion.model_validate_json(written, strict=True))
-    assert WIRE.decode(written) == reply
+    assert WIRE.decode(ASK, written) == reply
     original = json.loads(path.read_bytes())["choices"][0]
     again = json.loads(written)["choices"][0]
     assert again == {**original, "message": {"annotations": [], **original["message"]}}
@@ -784,7 +785,7 @@ def test_a_response_survives_being_written_and_read(response: Response) -> None:
     written = encode_response(response)
     official = ChatCompletion.model_validate_json(written, strict=True)
     assert_official(official, frozenset({"reasoning_content"}))
-    assert WIRE.decode(written) == response
+    assert WIRE.decode(ASK, written) == response
 
 
 def pieces(draw: st.DrawFn, text: str) -> list[str]:
@@ -951,7 +952,7 @@ def requests(draw: st.DrawFn) -> Request:
 
 @given(requests())
 def test_a_request_survives_being_sent_and_received(request: Request) -> None:
-    _, sent = WIRE.encode(request)
+    _, sent, *_ = WIRE.encode(request)
     received, options = parse(sent)
     assert received == request
     assert options.include_usage is request.stream

@@ -107,7 +107,13 @@ async def test_the_async_sdk(served) -> None:
 
 
 def test_the_models_are_listed(client: openai.OpenAI) -> None:
-    assert {model.id for model in client.models.list()} == {"local", "answer", "away", "keyed"}
+    assert {model.id for model in client.models.list()} == {
+        "local",
+        "local-embeddings",
+        "answer",
+        "away",
+        "keyed",
+    }
     assert client.models.retrieve("answer").owned_by == "stage"
 
 

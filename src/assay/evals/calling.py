@@ -18,6 +18,6 @@ async def ask(call: Handler, request: Request) -> Response:
                     f"The reply of {request.model} breaks the order of events: {error}"
                 ) from error
     response = assembly.response()
-    if not assembly.complete or not response.choices:
+    if not assembly.complete or (request.operation == "chat" and not response.choices):
         raise BadResponse(f"The reply of {request.model} stopped before it was complete")
     return response

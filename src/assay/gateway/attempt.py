@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from decimal import Decimal
 
 from assay.errors import BadResponse, DeadlineExceeded
 from assay.prices import Pricing
@@ -18,10 +19,12 @@ from assay.types import (
     Ended,
     Event,
     Handler,
+    Operation,
     Request,
     Started,
     Usage,
     Value,
+    WireData,
     closing,
     replace,
 )
@@ -48,8 +51,10 @@ def attempt(route: Route) -> Handler:
     default_s = route.deadline_s or DEFAULT_DEADLINE_S
 
     async def attempted(request: Request) -> AsyncIterator[Event]:
+        if request.wire is not None:
+            request = _understood(request, route.upstream)
         allowed_s = request.context.deadline_s or default_s
-        reply = _Reply(route)
+        reply = _Reply(route, request.operation)
         alarm = _Alarm()
         timer = asyncio.get_running_loop().call_later(allowed_s, alarm.ring)
         try:
@@ -78,16 +83,31 @@ def attempt(route: Route) -> Handler:
     return attempted
 
 
-_MARKED = frozenset({Started, Ended, Completed})
+_MARKED = frozenset({Started, Ended, Completed, WireData})
+
+
+def _understood(request: Request, upstream: Upstream) -> Request:
+    """The request as this upstream takes it: with its caller's bytes, or in the canonical types alone.
+
+    Raises what is wrong with the bytes when they are not what the upstream will get to judge.
+    """
+    wire = request.wire
+    own = wire is not None and wire.dialect in upstream.dialects
+    if wire is None or (own and request.verbatim is not None):
+        return request
+    if wire.problem is not None:
+        raise wire.problem.with_traceback(None)
+    return request if own else replace(request, wire=None)
 
 
 class _Reply:
     """What one reply tells about itself on its first and its last event."""
 
-    __slots__ = ("_answered_as", "_route", "complete")
+    __slots__ = ("_answered_as", "_operation", "_route", "complete")
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, operation: Operation) -> None:
         self._route = route
+        self._operation = operation
         self._answered_as = ""
         self.complete = False
 
@@ -106,14 +126,23 @@ class _Reply:
                 self._answered_as = response.model
                 cost = self._cost(response.usage)
                 return Completed(replace(response, provider=provider, cost=cost))
+            case WireData(data, events):
+                if not any(type(inner) in _MARKED for inner in events):
+                    return event
+                return WireData(data, tuple(map(self.mark, events)))
             case _:
                 return event
 
     def _cost(self, usage: Usage | None) -> Cost:
+        if self._operation == "count_tokens":
+            return _COUNTING
         # What answered is dated and exact; what was asked for may be an alias that the price list knows.
         asked, answered = self._route.model, self._answered_as or self._route.model
         found = self._route.pricing(answered, usage)
         return self._route.pricing(asked, usage) if found.usd is None and answered != asked else found
+
+
+_COUNTING = Cost("exact", Decimal(0), "counting tokens is free")
 
 
 def _too_late(allowed_s: float) -> DeadlineExceeded:

@@ -20,6 +20,7 @@ from assay.types import (
     Response,
     SchemaOutput,
     Started,
+    WireData,
     closing,
     replace,
 )
@@ -49,7 +50,7 @@ def trace(tracer: Tracer, *, capture_content: bool = True) -> Policy:
                             assembly.add(event)
                         except ValueError as error:
                             raise BadResponse(f"The provider broke the order of a reply: {error}") from error
-                        if first_ns is None and not isinstance(event, Started | Completed):
+                        if first_ns is None and _says_something(event):
                             first_ns = tracer.clock_ns()
                         yield event
             except BaseException as error:
@@ -62,8 +63,8 @@ def trace(tracer: Tracer, *, capture_content: bool = True) -> Policy:
                     Span(
                         trace_id,
                         span_id,
-                        f"chat {request.model[:200]}",
-                        "chat",
+                        f"{request.operation} {request.model[:200]}",
+                        request.operation,
                         start_ns,
                         tracer.clock_ns(),
                         parent_id,
@@ -75,7 +76,7 @@ def trace(tracer: Tracer, *, capture_content: bool = True) -> Policy:
                         context.purpose,
                         context.prompt,
                         context.key_id,
-                        response.usage,
+                        response.usage if request.operation != "count_tokens" else None,
                         response.cost or _cost_of_failure(failure, begun=began),
                         request.messages if capture_content else (),
                         tuple(choice.message for choice in response.choices) if capture_content else (),
@@ -86,6 +87,12 @@ def trace(tracer: Tracer, *, capture_content: bool = True) -> Policy:
         return traced
 
     return policy
+
+
+def _says_something(event: Event) -> bool:
+    if type(event) is WireData:
+        return any(map(_says_something, event.events))
+    return not isinstance(event, Started | Completed)
 
 
 def _left(error: BaseException) -> bool:
@@ -117,6 +124,7 @@ def _attributes(
     request: Request, response: Response, start_ns: int, first_ns: int | None, capture_content: bool
 ) -> dict[str, JSON]:
     sampling, context = request.sampling, request.context
+    counted = response.usage.tokens_in if request.operation == "count_tokens" and response.usage else None
     found: dict[str, JSON] = {
         "gen_ai.request.max_tokens": sampling.max_tokens,
         "gen_ai.request.temperature": sampling.temperature,
@@ -131,6 +139,9 @@ def _attributes(
         "gen_ai.response.id": response.id or None,
         "gen_ai.response.model": response.model or None,
         "gen_ai.response.finish_reasons": [choice.finish.reason for choice in response.choices] or None,
+        "assay.counted_tokens": counted,
+        "assay.dimensions": request.dimensions,
+        "assay.dropped": response.dropped or None,
         "assay.stream": request.stream or None,
         "assay.repeat": context.repeat or None,
         "assay.prompt.variables": context.variables if capture_content else None,

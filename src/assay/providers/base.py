@@ -75,7 +75,7 @@ class WireFormat(Protocol):
         ...
 
     def forward(self, request: Request, call: WireCall) -> Encoded:
-        """The caller's own body, with `request.model` in it and nothing else changed but what accounting needs.
+        """The caller's own body, with `request.model` in it; else only what accounting needs is changed.
 
         `request` is what the body was parsed to.
         """

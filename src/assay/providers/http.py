@@ -1,22 +1,22 @@
 """An Upstream over HTTP: joins a WireFormat to the transport. Knows neither a dialect nor a socket.
 
-    HttpUpstream("openai", OpenAIChat(), "https://api.openai.com/v1", key, transport)
+    HttpUpstream("openai", [OpenAIChat()], "https://api.openai.com/v1", key, transport)
 
-Here is decided what no dialect decides: whether a reply is a stream, how much of it is read, and that errors
-name the provider and never show its key.
+Here is decided what no dialect decides: whether a call is translated or goes on in its caller's own bytes,
+whether a reply is a stream, how much of it is read, and that errors name the provider and never show its key.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from assay.errors import AssayError, ProviderError
-from assay.providers.base import EventDecoder, WireFormat
-from assay.providers.sse import SseDecoder
+from assay.providers.base import Encoded, EventDecoder, WireFormat
+from assay.providers.sse import SseDecoder, Whole, written
 from assay.providers.transport import HttpCall, HttpReply, Transport
-from assay.types import Completed, Ended, Event, Request
+from assay.types import Completed, Ended, Event, Request, Response, Started, WireData, replace
 
 MAX_REPLY_BYTES = 64 << 20
 """The longest reply that is read in one piece."""
@@ -29,17 +29,23 @@ LINGER_S = 0.1
 
 
 class HttpUpstream:
-    """One provider's API. `base_url` is what stands before the wire format's paths; `api_key` may be None."""
+    """One provider, by the APIs that it has. `base_url` is what stands before the wire formats' paths.
+
+    A call whose caller speaks the dialect of one of the `wires` goes through that one, in the caller's own
+    bytes where they still say it; any other is translated by the first. `api_key` may be None.
+    """
 
     def __init__(
-        self, name: str, wire: WireFormat, base_url: str, api_key: str | None, transport: Transport
+        self, name: str, wires: Sequence[WireFormat], base_url: str, api_key: str | None, transport: Transport
     ) -> None:
         self.name = name
-        self._wire = wire
+        self._wires = {wire.dialect: wire for wire in reversed(wires)}
+        self._first = wires[0]
         self._base_url = base_url.rstrip("/")
-        self._headers = wire.headers(api_key)
+        self._headers = {id(wire): wire.headers(api_key) for wire in wires}
         self._secret = api_key
         self._transport = transport
+        self.dialects = frozenset(self._wires)
 
     @property
     def problem(self) -> None:
@@ -47,28 +53,35 @@ class HttpUpstream:
 
     async def __call__(self, request: Request) -> AsyncIterator[Event]:
         """Closing the iterator closes the connection, so that the upstream stops working."""
+        own = None if request.wire is None else self._wires.get(request.wire.dialect)
+        wire, said = own or self._first, None if own is None else request.verbatim
+        verbatim = said is not None
         try:
-            path, body = self._wire.encode(request)
-            call = HttpCall("POST", self._base_url + path, self._headers, body)
+            encoded = wire.encode(request) if said is None else wire.forward(request, said)
+            call = HttpCall(
+                "POST",
+                self._base_url + encoded.path,
+                (*self._headers[id(wire)], *encoded.headers),
+                encoded.body,
+            )
             async with self._transport.send(call) as reply:
                 if reply.status != 200:
-                    raise await self._refusal(reply)
+                    raise await self._refusal(wire, reply)
                 if not _is_stream(reply, request):
-                    response = self._wire.decode(await reply.read(MAX_REPLY_BYTES))
-                    yield Completed(response)
+                    body = await reply.read(MAX_REPLY_BYTES)
+                    done = Completed(_told(wire.decode(request, body), encoded))
+                    yield WireData(body, (done,)) if verbatim and not request.stream else done
                     return
-                frames, decoder = SseDecoder(), self._wire.events()
+                stream = _Stream(wire, request, verbatim=verbatim and request.stream)
                 ended = False
                 async for chunk in reply.chunks:
-                    for kind, data in frames.feed(chunk):
-                        for event in decoder.feed(kind, data):
-                            yield event
-                            ended = type(event) is Ended
-                    if ended:
+                    for event in stream.feed(chunk):
+                        yield _first(event, encoded) if encoded.dropped else event
+                    if stream.ended:
+                        ended = True
                         break
-                if not ended:
-                    for event in _last(frames, decoder):
-                        yield event
+                for event in stream.end(whole=ended):
+                    yield event
                 with suppress(ProviderError, TimeoutError):
                     async with asyncio.timeout(LINGER_S):
                         async for _ in reply.chunks:
@@ -80,7 +93,7 @@ class HttpUpstream:
     async def aclose(self) -> None:
         """Nothing: the transport belongs to whoever opened it."""
 
-    async def _refusal(self, reply: HttpReply) -> AssayError:
+    async def _refusal(self, wire: WireFormat, reply: HttpReply) -> AssayError:
         """The error for a status that is not 200, whatever becomes of the rest of its body."""
         body = bytearray()
         with suppress(ProviderError):
@@ -88,7 +101,7 @@ class HttpUpstream:
                 body += chunk
                 if len(body) >= MAX_ERROR_BYTES:
                     break
-        return self._wire.error(reply.status, reply.headers, self._without_key(bytes(body[:MAX_ERROR_BYTES])))
+        return wire.error(reply.status, reply.headers, self._without_key(bytes(body[:MAX_ERROR_BYTES])))
 
     def _without_key(self, body: bytes) -> bytes:
         """Some servers quote the key that they refuse."""
@@ -107,10 +120,77 @@ class HttpUpstream:
         return text.replace(self._secret, "[api_key]") if self._secret else text
 
 
-def _last(frames: SseDecoder, decoder: EventDecoder) -> list[Event]:
-    """What the end of the body completes. Raises BadResponse when the stream was cut off."""
-    events = [event for kind, data in frames.end() for event in decoder.feed(kind, data)]
-    return [*events, *decoder.end()]
+def _told(response: Response, encoded: Encoded) -> Response:
+    return replace(response, dropped=encoded.dropped) if encoded.dropped else response
+
+
+def _first(event: Event, encoded: Encoded) -> Event:
+    return replace(event, dropped=encoded.dropped) if isinstance(event, Started) else event
+
+
+class _Stream:
+    """The events of a streamed body: one by one, or with the bytes that they came in for the caller."""
+
+    def __init__(self, wire: WireFormat, request: Request, *, verbatim: bool) -> None:
+        self._wire = wire
+        self._request = request
+        self._frames = SseDecoder()
+        self._decoder: EventDecoder = wire.events(request)
+        self._whole = Whole() if verbatim else None
+        self.ended = False
+
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """Raises what the wire format raises, after the events before it."""
+        frames = self._frames.feed(chunk)
+        if self._whole is None:
+            yield from self._events(frames)
+        else:
+            yield from self._verbatim(frames, self._whole.feed(chunk))
+
+    def end(self, *, whole: bool) -> Iterator[Event]:
+        """What the end of the body completes. Raises BadResponse when the stream was cut off.
+
+        `whole`: its last event has come already; only bytes can be left.
+        """
+        left = b"" if self._whole is None else self._whole.end()
+        frames = [] if whole else self._frames.end()
+        if self._whole is None:
+            yield from self._events(frames)
+        elif left or frames:
+            yield from self._verbatim(frames, left)
+        if not whole:
+            last = tuple(self._decoder.end())
+            if last and self._whole is not None:
+                yield WireData(b"", last)
+            else:
+                yield from last
+
+    def _events(self, frames: Iterable[tuple[str, str]]) -> Iterator[Event]:
+        for kind, data in frames:
+            for event in self._decoder.feed(kind, data):
+                yield event
+                self.ended = type(event) is Ended
+
+    def _verbatim(self, frames: Sequence[tuple[str, str]], data: bytes) -> Iterator[Event]:
+        events: list[Event] = []
+        kept = 0
+        shown: list[tuple[str, str]] = []
+        try:
+            for kind, text in frames:
+                events.extend(self._decoder.feed(kind, text))
+                kept += 1
+                if not self._wire.hidden(self._request, kind, text):
+                    shown.append((kind, text))
+        except AssayError:
+            # What came before the fault has been said.
+            if shown:
+                yield WireData(b"".join(written(*frame) for frame in shown), tuple(events))
+            raise
+        self.ended = bool(events) and type(events[-1]) is Ended
+        if len(shown) < kept:
+            data = b"".join(written(*frame) for frame in shown)
+        if data or events:
+            yield WireData(data, tuple(events))
 
 
 def _is_stream(reply: HttpReply, request: Request) -> bool:

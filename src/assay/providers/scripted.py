@@ -84,6 +84,11 @@ class Scripted:
     def problem(self) -> None:
         """Nothing: a script can always be played."""
 
+    @property
+    def dialects(self) -> frozenset[str]:
+        """None: a script answers the canonical request."""
+        return frozenset()
+
     async def __call__(self, request: Request) -> AsyncIterator[Event]:
         number = self._calls
         self._calls += 1

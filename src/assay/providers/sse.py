@@ -108,3 +108,35 @@ class SseDecoder:
                 f"The upstream sent an event larger than {self._limit_bytes:,} bytes; check that its "
                 "base_url leads to a model API"
             )
+
+
+class Whole:
+    """The same bytes, cut so that each piece is whole events: what follows a piece can be something else.
+
+    >>> whole = Whole()
+    >>> whole.feed(b'data: 1\\n\\nda'), whole.feed(b'ta: 2\\n'), whole.end()
+    (b'data: 1\\n\\n', b'', b'data: 2\\n\\n')
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> bytes:
+        data = self._rest + chunk if self._rest else chunk
+        end = max(data.rfind(b"\n\n") + 2, data.rfind(b"\n\r\n") + 3, data.rfind(b"\r\r") + 2)
+        if end < 4:  # nothing found: rfind gave -1
+            self._rest = data
+            return b""
+        self._rest = data[end:]
+        return data if end == len(data) else data[:end]
+
+    def end(self) -> bytes:
+        """What is left of a body that ended without its last blank line, with that line."""
+        rest, self._rest = self._rest.rstrip(b"\r\n"), b""
+        return rest + b"\n\n" if rest else b""
+
+
+def written(event: str, data: str) -> bytes:
+    """One event, as bytes."""
+    name = b"" if event == "message" else f"event: {event}\n".encode()
+    return name + b"".join(f"data: {line}\n".encode() for line in data.split("\n")) + b"\n"

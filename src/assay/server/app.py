@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from math import ceil
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ import msgspec
 from assay.app import App
 from assay.config import is_loopback
 from assay.errors import AssayError, AuthError, NotFound, RequestError, StorageError
-from assay.server import chat, openai_chat
+from assay.server import openai_chat
 from assay.server.asgi import (
     JSON_TYPE,
     ASGIApp,
@@ -27,6 +28,8 @@ from assay.server.asgi import (
     header,
     respond,
 )
+from assay.server.calls import answer
+from assay.server.dialect import Dialect
 
 log = logging.getLogger("assay.server")
 
@@ -54,7 +57,7 @@ class Server:
         self._app = app
         self._pages = pages
         self._endpoints: dict[tuple[str, str], Endpoint] = {
-            ("POST", "/v1/chat/completions"): chat.endpoint(app),
+            ("POST", "/v1/chat/completions"): self._calls(openai_chat.CHAT_COMPLETIONS),
             ("GET", "/v1/models"): self._models,
             ("GET", "/healthz"): self._health,
             ("GET", "/readyz"): self._ready,
@@ -115,6 +118,9 @@ class Server:
         if self._pages is not None and not path.startswith("/v1/"):
             return self._pages
         raise NotFound(f"There is nothing at {path}; the API is below /v1, for example /v1/chat/completions")
+
+    def _calls(self, dialect: Dialect, model: str = "") -> Endpoint:
+        return partial(answer, self._app, dialect, model)
 
     async def _models(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         models = [_model(info.name, info.provider) for info in self._app.models]

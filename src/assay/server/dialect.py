@@ -1,21 +1,24 @@
-"""What an inbound dialect is: how one API's callers are understood and answered. Pure translation, no sockets.
+"""What an inbound dialect is: how one API's callers are understood and answered. Pure translation.
 
-One folder or file a dialect beside this file makes one Dialect; assay.server.calls runs them all the same way.
+A folder or file for each dialect beside this file makes a Dialect; assay.server.calls runs them all the same.
 The upstream side of each is its inverse in assay.providers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from assay.errors import AssayError
 from assay.types import Event, Request, Response
 
+if TYPE_CHECKING:
+    from assay.app import App
+
 
 class Parsed(NamedTuple):
-    """A call, and what its caller asked about the form of the reply: `options` is the dialect's own matter."""
+    """A call, and what its caller asked about the form of the reply: `options` is the dialect's."""
 
     request: Request
     options: Any = None
@@ -38,7 +41,7 @@ class ReplyEncoder(Protocol):
         ...
 
     def wire(self, data: bytes) -> bytes:
-        """What an upstream of this dialect sent (whole server-sent events), as this caller wants it framed."""
+        """What an upstream of this dialect sent (whole server-sent events), framed for this caller."""
         ...
 
     def error(self, error: AssayError) -> bytes:
@@ -51,8 +54,10 @@ class Dialect:
     """One operation of one API.
 
     `parse` gets the body and the model's name in the path ("" where the API has it in the body). It raises
-    RequestError with `param` naming the field. `forwarded` are the request headers (lower case) that an
-    upstream of the same dialect shall see.
+    RequestError with `param` naming the field. `write` and `stream` get None for options where the body could
+    not be parsed and was handed on all the same. `forwarded` are the request headers (lower case) that an
+    upstream of the same dialect shall see. `resolve` puts what the call refers to and the store knows into
+    the request; it gives the same request back where there is nothing, and raises NotFound.
     """
 
     name: str
@@ -61,3 +66,4 @@ class Dialect:
     stream: Callable[[Any], ReplyEncoder]
     error: Callable[[AssayError], tuple[int, bytes]]
     forwarded: tuple[str, ...] = ()
+    resolve: Callable[[App, Parsed], Awaitable[Request]] | None = None

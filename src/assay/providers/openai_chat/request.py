@@ -1,9 +1,9 @@
 """A canonical Request as the body of a chat completions call to an upstream. No I/O, no reply.
 
 Two rules hold throughout: what is absent is left out, never sent as null; and what the API has no place for
-raises UnsupportedFeature. Four things are left out on purpose, because the answer does not depend on them:
-marks of where to cache a prefix (OpenAI caches by itself), the `is_error` flag of a tool result (its text
-tells), citations in earlier answers, and reasoning that only another provider can read.
+raises UnsupportedFeature. Left out, and named in `dropped`, is what the answer does not depend on: marks of
+where to cache a prefix (OpenAI caches by itself), the `is_error` flag of a tool result (its text tells),
+citations in earlier answers, reasoning that only another provider can read, how other APIs keep a call.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import msgspec
 
 from assay.errors import RequestError, UnsupportedFeature
 from assay.providers.openai_chat.vocabulary import DIALECT, INPUT_AUDIO_TYPES
+from assay.providers.translation import Drops, effort
 from assay.types import (
     Audio,
     CustomTool,
-    Extra,
     File,
     FunctionTool,
     HostedTool,
@@ -38,12 +38,12 @@ from assay.types import (
     SchemaOutput,
     Text,
     TextOutput,
-    Thinking,
     ToolCall,
     ToolChoice,
     ToolResult,
     ToolSpec,
     Uploaded,
+    replace,
 )
 
 Body: TypeAlias = dict[str, Any]
@@ -55,23 +55,34 @@ _AUDIO_FORMATS = {media_type: name for name, media_type in INPUT_AUDIO_TYPES.ite
 _ENCODE = msgspec.json.Encoder().encode
 
 
-def encode_request(request: Request, *, extensions: bool) -> bytes:
-    """The body. `extensions`: the upstream takes the fields that other servers added to OpenAI's API.
+def encode_request(request: Request, *, extensions: bool) -> tuple[bytes, tuple[str, ...]]:
+    """The body, and what is left out. `extensions`: the upstream takes what other servers added to the API.
 
     Raises UnsupportedFeature for what the API cannot carry, RequestError for what is not JSON.
     """
+    drops = Drops(DIALECT, "Chat completions")
     body: Body = {"model": request.model}
-    body["messages"] = [message for turn in request.messages for message in _messages(turn, extensions)]
+    messages: list[Body] = []
+    for number, turn in enumerate(request.messages):
+        drops.enter(f"messages[{number}]")
+        messages.extend(_messages(turn, extensions, drops))
+    body["messages"] = messages
+    drops.enter("")
     if request.tools:
-        body["tools"] = [_tool(tool) for tool in request.tools]
+        body["tools"] = [_tool(tool, number, drops) for number, tool in enumerate(request.tools)]
     if request.tool_choice is not None:
-        body["tool_choice"] = _tool_choice(request.tool_choice, request.tools)
+        body["tool_choice"] = _tool_choice(request.tool_choice, request.tools, drops)
     _add_sampling(body, request.sampling, extensions)
-    _add_options(body, request)
+    _add_options(body, request, drops)
     if request.stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
-    _add_extra(body, request.extra, "the request")
+    drops.take(body, request.extra, "")
+    return to_json(body), drops.paths
+
+
+def to_json(body: Body) -> bytes:
+    """Raises RequestError for what is not JSON."""
     try:
         return _ENCODE(body)
     except (TypeError, ValueError, RecursionError) as error:
@@ -83,63 +94,66 @@ def encode_request(request: Request, *, extensions: bool) -> bytes:
 # --- messages ------------------------------------------------------------------------------------
 
 
-def _messages(turn: Message, extensions: bool) -> Iterator[Body]:
+def _messages(turn: Message, extensions: bool, drops: Drops) -> Iterator[Body]:
     """One canonical turn is several messages where it holds several tool results: these come first."""
     if turn.role == "assistant":
-        yield _assistant(turn, extensions)
+        yield _assistant(turn, extensions, drops)
         return
-    rest = turn.parts
-    results = [part for part in rest if isinstance(part, ToolResult)]
+    rest = tuple(enumerate(turn.parts))
+    results = [(number, part) for number, part in rest if isinstance(part, ToolResult)]
     if results:
-        for result in results:
-            yield _tool_message(result)
-        rest = tuple(part for part in rest if not isinstance(part, ToolResult))
+        for number, result in results:
+            yield _tool_message(result, number, drops)
+        rest = tuple((number, part) for number, part in rest if not isinstance(part, ToolResult))
         if not rest:
             return
     elif turn.role == "tool":
         raise RequestError("A message of role 'tool' holds no ToolResult; add one", param="messages")
     message: Body = {"role": "user" if turn.role == "tool" else turn.role}
-    message["content"] = _content(rest, f"a {turn.role} message")
-    _finish_message(message, turn)
+    message["content"] = _content(rest, f"a {turn.role} message", drops)
+    _finish_message(message, turn, drops)
     yield message
 
 
-def _assistant(turn: Message, extensions: bool) -> Body:
+def _assistant(turn: Message, extensions: bool, drops: Drops) -> Body:
     message: Body = {"role": "assistant"}
-    said: list[Part] = []
+    said: list[tuple[int, Part]] = []
     calls: list[Body] = []
     thoughts: list[str] = []
-    for part in turn.parts:
+    for number, part in enumerate(turn.parts):
         match part:
             case Text() | Refusal():
-                said.append(part)
+                said.append((number, part))
             case ToolCall():
-                calls.append(_tool_call(part, extensions))
+                calls.append(_tool_call(part, number, extensions, drops))
             case Reasoning():
+                # The text alone goes on, to servers that want it; what vouches for it is another API's.
+                if not extensions or part.signature is not None or part.encrypted is not None:
+                    drops.part(number, "reasoning" if not extensions else "signature")
                 thoughts.append(part.text or "\n\n".join(part.summary))
             case Audio(id=str() as audio_id):
                 message["audio"] = {"id": audio_id}
             case _:
                 raise _unsupported(part, "an assistant message")
     if said:
-        message["content"] = _content(said, "an assistant message")
+        message["content"] = _content(said, "an assistant message", drops)
     elif not calls and "audio" not in message:
         message["content"] = ""
     if calls:
         message["tool_calls"] = calls
     if extensions and (reasoning := "".join(thoughts)):
         message["reasoning_content"] = reasoning
-    _finish_message(message, turn)
+    _finish_message(message, turn, drops)
     return message
 
 
-def _finish_message(message: Body, turn: Message) -> None:
+def _finish_message(message: Body, turn: Message, drops: Drops) -> None:
     if turn.name is not None:
         message["name"] = turn.name
-    _add_extra(message, turn.extra, "a message")
+    drops.take(message, turn.extra, "")
 
 
-def _tool_call(call: ToolCall, extensions: bool) -> Body:
+def _tool_call(call: ToolCall, number: int, extensions: bool, drops: Drops) -> Body:
     if call.kind == "custom":
         body: Body = {
             "id": call.id,
@@ -152,40 +166,66 @@ def _tool_call(call: ToolCall, extensions: bool) -> Body:
             "type": "function",
             "function": {"name": call.name, "arguments": call.arguments},
         }
-    if extensions and call.signature is not None:
-        body["extra_content"] = {"google": {"thought_signature": call.signature}}
-    _add_extra(body, call.extra, "a tool call")
+    if call.signature is not None:
+        if extensions:
+            body["extra_content"] = {"google": {"thought_signature": call.signature}}
+        else:
+            drops.part(number, "signature")
+    if call.cache is not None:
+        drops.part(number, "cache")
+    drops.take(body, call.extra, f".parts[{number}]")
     return body
 
 
-def _tool_message(result: ToolResult) -> Body:
+def _tool_message(result: ToolResult, number: int, drops: Drops) -> Body:
     message: Body = {"role": "tool", "tool_call_id": result.call_id}
     for part in result.parts:
         if not isinstance(part, Text):
             raise _unsupported(part, "a tool result")
-    message["content"] = _content(result.parts, "a tool result")
+    if any(part.cache is not None for part in (result, *result.parts) if isinstance(part, ToolResult | Text)):
+        drops.part(number, "cache")
+    parts = [
+        (inner, replace(part, cache=None))
+        for inner, part in enumerate(result.parts)
+        if isinstance(part, Text)
+    ]
+    message["content"] = _content(parts, "a tool result", drops)
     if result.name is not None:
         message["name"] = result.name
-    _add_extra(message, result.extra, "a tool result")
+    if result.is_error:
+        drops.part(number, "is_error")
+    drops.take(message, result.extra, f".parts[{number}]")
     return message
 
 
 # --- content -------------------------------------------------------------------------------------
 
 
-def _content(parts: Iterable[Part], where: str) -> str | list[Body]:
-    """A plain string where one text is all there is, else a list of parts."""
+def _content(parts: Iterable[tuple[int, Part]], where: str, drops: Drops) -> str | list[Body]:
+    """A plain string where one text is all there is, else a list. Each part has its number in the turn."""
     parts = tuple(parts)
     if not parts:
         return ""
-    if len(parts) == 1 and isinstance(parts[0], Text) and parts[0].extra is None:
-        return parts[0].text
-    return [_part(part, where) for part in parts]
+    if len(parts) == 1 and type(only := parts[0][1]) is Text and only.extra is None:
+        _plain(only, parts[0][0], drops)
+        return only.text
+    return [_part(part, number, where, drops) for number, part in parts]
 
 
-def _part(part: Part, where: str) -> Body:
+def _plain(text: Text, number: int, drops: Drops) -> None:
+    """What a text has beyond its words."""
+    if text.cache is not None:
+        drops.part(number, "cache")
+    if text.annotations:
+        drops.part(number, "annotations")
+    if text.signature is not None:
+        drops.part(number, "signature")
+
+
+def _part(part: Part, number: int, where: str, drops: Drops) -> Body:
     match part:
         case Text():
+            _plain(part, number, drops)
             body: Body = {"type": "text", "text": part.text}
         case Refusal():
             return {"type": "refusal", "refusal": part.text}
@@ -199,7 +239,9 @@ def _part(part: Part, where: str) -> Body:
             return fields
         case _:
             raise _unsupported(part, where)
-    _add_extra(body, part.extra, f"a part of {where}")
+    if not isinstance(part, Text) and part.cache is not None:
+        drops.part(number, "cache")
+    drops.take(body, part.extra, f".parts[{number}]")
     return body
 
 
@@ -256,7 +298,7 @@ def _data_url(source: Inline) -> str:
 # --- tools ---------------------------------------------------------------------------------------
 
 
-def _tool(tool: ToolSpec) -> Body:
+def _tool(tool: ToolSpec, number: int, drops: Drops) -> Body:
     match tool:
         case FunctionTool():
             function: Body = {"name": tool.name}
@@ -267,7 +309,9 @@ def _tool(tool: ToolSpec) -> Body:
             if tool.strict is not None:
                 function["strict"] = tool.strict
             body: Body = {"type": "function", "function": function}
-            _add_extra(body, tool.extra, f"the tool '{tool.name}'")
+            if tool.cache is not None:
+                drops.add(f"tools[{number}].cache")
+            drops.take(body, tool.extra, f"tools[{number}]")
             return body
         case CustomTool():
             custom: Body = {"name": tool.name}
@@ -286,12 +330,8 @@ def _tool(tool: ToolSpec) -> Body:
             assert_never(tool)
 
 
-def _tool_choice(choice: ToolChoice, tools: tuple[ToolSpec, ...]) -> str | Body:
-    if choice.extra is not None:
-        raise UnsupportedFeature(
-            f"tool_choice cannot carry {', '.join(choice.extra.fields)} of {choice.extra.dialect}",
-            param="tool_choice",
-        )
+def _tool_choice(choice: ToolChoice, tools: tuple[ToolSpec, ...], drops: Drops) -> str | Body:
+    drops.take({}, choice.extra, "tool_choice")
     if not choice.names:
         if choice.mode == "named":
             raise RequestError("tool_choice is 'named' but names no tool", param="tool_choice")
@@ -342,7 +382,7 @@ def _whole(bias: float) -> float:
     return int(bias) if bias == int(bias) else bias
 
 
-def _add_options(body: Body, request: Request) -> None:
+def _add_options(body: Body, request: Request, drops: Drops) -> None:
     if request.parallel_tool_calls is not None:
         body["parallel_tool_calls"] = request.parallel_tool_calls
     if not isinstance(request.output, TextOutput):
@@ -351,8 +391,12 @@ def _add_options(body: Body, request: Request) -> None:
         body["modalities"] = list(request.modalities)
     if request.audio is not None:
         body["audio"] = request.audio
-    if request.thinking is not None and (effort := _effort(request.thinking)) is not None:
-        body["reasoning_effort"] = effort
+    if request.thinking is not None:
+        word, exact = effort(request.thinking)
+        if word is not None:
+            body["reasoning_effort"] = word
+        if not exact:
+            drops.add("thinking")
     if request.choices != 1:
         body["n"] = request.choices
     if request.service_tier is not None:
@@ -378,36 +422,6 @@ def _response_format(output: Output) -> Body:
             return {"type": "json_schema", "json_schema": schema}
         case _:
             assert_never(output)
-
-
-def _effort(thinking: Thinking) -> str | None:
-    """The word for how much to reason; `medium` where it is only said that the model shall."""
-    if thinking.budget_tokens is not None:
-        raise UnsupportedFeature(
-            "Chat completions take no budget of reasoning tokens; give an effort (low, medium, high) instead",
-            param="thinking.budget_tokens",
-        )
-    if thinking.summary is not None:
-        raise UnsupportedFeature(
-            "Chat completions give no summary of the reasoning; leave it out", param="thinking.summary"
-        )
-    if thinking.enabled is False:
-        return "none"
-    if thinking.effort is None and thinking.enabled:
-        return "medium"
-    return thinking.effort
-
-
-def _add_extra(body: Body, extra: Extra | None, where: str) -> None:
-    if extra is None:
-        return
-    if extra.dialect != DIALECT:
-        raise UnsupportedFeature(
-            f"Chat completions cannot carry {', '.join(extra.fields)} of {extra.dialect} on {where}",
-            param=next(iter(extra.fields), None),
-        )
-    for name, value in extra.fields.items():
-        body.setdefault(name, value)
 
 
 def _unsupported(part: Part, where: str) -> UnsupportedFeature:

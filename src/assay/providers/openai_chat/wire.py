@@ -5,16 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from assay.errors import AssayError
+import msgspec
+
+from assay.errors import AssayError, UnsupportedFeature
+from assay.providers.base import Encoded
+from assay.providers.openai_chat.embeddings import decode_vectors, encode_inputs
 from assay.providers.openai_chat.errors import error_of_reply
 from assay.providers.openai_chat.reply import decode_reply
-from assay.providers.openai_chat.request import encode_request
+from assay.providers.openai_chat.request import encode_request, to_json
 from assay.providers.openai_chat.stream import ChatStream
-from assay.types import Request, Response
+from assay.providers.openai_chat.vocabulary import DIALECT
+from assay.providers.translation import with_model
+from assay.types import Request, Response, WireCall
+
+_USAGE = msgspec.Raw(b'{"include_usage":true}')
 
 
 class OpenAIChat:
-    """POST /chat/completions, of OpenAI and of the many servers that speak as it does.
+    """POST /chat/completions and /embeddings, of OpenAI and of the many servers that speak as it does.
 
     `extensions` says that the upstream is one of the latter: `top_k`, the text of earlier reasoning
     (`reasoning_content`) and Gemini's signatures are sent. OpenAI's own servers refuse a call that has them;
@@ -22,33 +30,65 @@ class OpenAIChat:
     since 1970) turns a Retry-After date into seconds where the upstream does not tell its own time.
 
     >>> from assay.types import Request, user
-    >>> path, body = OpenAIChat().encode(Request("gpt-4o-mini", (user("Hi"),)))
+    >>> path, body, *_ = OpenAIChat().encode(Request("gpt-4o-mini", (user("Hi"),)))
     >>> path, body
     ('/chat/completions', b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Hi"}]}')
     """
+
+    dialect = DIALECT
 
     def __init__(self, *, extensions: bool = True, clock: Callable[[], float] = time.time) -> None:
         self._extensions = extensions
         self._clock = clock
 
-    def encode(self, request: Request) -> tuple[str, bytes]:
-        """Path below the base URL, and body. A streamed call asks for its usage, so that its cost is exact.
+    def encode(self, request: Request) -> Encoded:
+        """A streamed call asks for its usage, so that its cost is exact.
 
-        Raises UnsupportedFeature for what chat completions cannot carry.
+        Raises UnsupportedFeature for what the API cannot carry.
         """
-        return "/chat/completions", encode_request(request, extensions=self._extensions)
+        match request.operation:
+            case "chat":
+                body, dropped = encode_request(request, extensions=self._extensions)
+                return Encoded("/chat/completions", body, dropped)
+            case "embeddings":
+                inputs, dropped = encode_inputs(request)
+                return Encoded("/embeddings", to_json(inputs), dropped)
+            case "count_tokens":
+                raise UnsupportedFeature(
+                    f"OpenAI's chat completions cannot count the tokens of a call to {request.model}; use a "
+                    "model whose provider has dialect anthropic, gemini, openai-responses or local",
+                    param="model",
+                )
+
+    def forward(self, request: Request, call: WireCall) -> Encoded:
+        """A stream whose caller did not ask for usage asks for it all the same: `hidden` knows the answer."""
+        if request.operation == "embeddings":
+            return Encoded("/embeddings", with_model(call.body, request.model))
+        extra = {"stream_options": _USAGE} if _uncounted(request, call) else {}
+        return Encoded("/chat/completions", with_model(call.body, request.model, extra))
+
+    def hidden(self, request: Request, event: str, data: str) -> bool:
+        """The chunk that has usage and no choices, where the caller did not ask for it."""
+        call = request.wire
+        if '"choices":[]' not in data and '"choices": []' not in data:
+            return False
+        return call is not None and _uncounted(request, call)
 
     def headers(self, api_key: str | None) -> tuple[tuple[str, str], ...]:
         content_type = ("content-type", "application/json")
         return (content_type,) if api_key is None else (content_type, ("authorization", f"Bearer {api_key}"))
 
-    def decode(self, body: bytes) -> Response:
-        """Raises BadResponse when the body is not a chat completion, or the error that it holds instead."""
-        return decode_reply(body)
+    def decode(self, request: Request, body: bytes) -> Response:
+        """Raises BadResponse when the body is not what was asked for, or the error that it holds instead."""
+        return decode_vectors(request, body) if request.operation == "embeddings" else decode_reply(body)
 
-    def events(self) -> ChatStream:
+    def events(self, request: Request) -> ChatStream:
         return ChatStream()
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> AssayError:
         """A ProviderError, or a RequestError with the upstream's own words when it blames the request."""
         return error_of_reply(status, headers, body, clock=self._clock)
+
+
+def _uncounted(request: Request, call: WireCall) -> bool:
+    return request.stream and b'"include_usage"' not in call.body

@@ -15,6 +15,7 @@ import msgspec
 
 from assay.errors import AssayError, UnsupportedFeature
 from assay.providers.openai_chat.vocabulary import DIALECT, DONE, finish_to, logprobs_to, usage_to
+from assay.server.asgi import SSE_TYPE
 from assay.server.openai_chat.errors import encode_error
 from assay.server.openai_chat.parse import Options
 from assay.types import (
@@ -40,6 +41,7 @@ from assay.types import (
     TokenLogprob,
     ToolCall,
     ToolCallDelta,
+    WireData,
     stream_of,
 )
 
@@ -64,6 +66,17 @@ def encode_response(response: Response) -> bytes:
         body["usage"] = usage_to(response.usage)
     body.update(_own(response.extra))
     return _ENCODE(body)
+
+
+def dropped(response: Response) -> tuple[str, ...]:
+    """What a chat completion has no place for, and what nobody is misled without: signatures."""
+    return tuple(
+        f"choices[{number}].message.parts[{index}].signature"
+        for number, choice in enumerate(response.choices)
+        for index, part in enumerate(choice.message.parts)
+        if (isinstance(part, Text) and part.signature is not None)
+        or (isinstance(part, Reasoning) and (part.signature is not None or part.encrypted is not None))
+    )
 
 
 def _own(extra: Extra | None) -> Body:
@@ -172,6 +185,7 @@ class StreamEncoder:
     """
 
     __slots__ = ("_calls", "_choices", "_common", "_head", "_include_usage", "_tail")
+    content_type = SSE_TYPE
 
     def __init__(self, options: Options = Options()) -> None:  # noqa: B008  (a frozen value)
         self._include_usage = options.include_usage
@@ -203,10 +217,15 @@ class StreamEncoder:
                 return opening + self._chunk(event.choice, {}, None, finish_to(event.finish))
             case Ended():
                 return self._usage(event) + _END
+            case WireData(data):
+                return self.wire(data)
             case Completed():
                 return self._whole(stream_of(event.response))
             case _:
                 assert_never(event)
+
+    def wire(self, data: bytes) -> bytes:
+        return data
 
     def error(self, error: AssayError) -> bytes:
         """The last event of a stream that failed: no [DONE] follows, so that nobody takes it for whole."""

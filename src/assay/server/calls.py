@@ -1,0 +1,190 @@
+"""One call through the gateway for any dialect: understood, answered whole or streamed, its end told.
+
+What a dialect says lives beside this file; which path leads to which is assay.server.app's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+
+from assay.app import App
+from assay.errors import AssayError, BadResponse, RequestError
+from assay.evals.calling import ask
+from assay.server.asgi import (
+    JSON_TYPE,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    header,
+    read_body,
+    respond,
+    while_caller_listens,
+)
+from assay.server.dialect import Dialect, Parsed, ReplyEncoder
+from assay.trace import new_trace_id
+from assay.types import (
+    Completed,
+    Context,
+    Event,
+    Message,
+    Opaque,
+    Request,
+    Response,
+    Started,
+    WireCall,
+    WireData,
+    closing,
+    replace,
+)
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}.*")
+_STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+_MAX_DROPPED_CHARS = 4_000
+
+
+async def answer(app: App, dialect: Dialect, model: str, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers one call; `model` is the name in the path, or "".
+
+    Errors before the first byte are raised; later ones end the stream, typed.
+    """
+    body = await read_body(scope, receive, app.config.server.max_body_bytes)
+    request, options = await _understand(app, dialect, model, body, scope)
+    context = trace_context(scope)
+    request = replace(request, context=context)
+    named = (b"x-assay-trace-id", (context.trace_id or "").encode())
+    async with while_caller_listens(receive):
+        if request.stream:
+            encoder = dialect.stream(options)
+            headers = [(b"content-type", encoder.content_type), *_STREAM_HEADERS, named]
+            await _stream(app, request, encoder, headers, send)
+            return
+        response, own = await _whole(app, request)
+        written = (own, ()) if own is not None else dialect.write(response, options)
+        told = _dropped((*response.dropped, *written[1]))
+        await respond(send, 200, written[0], [JSON_TYPE, named, *told, *_cost_header(response)])
+
+
+def trace_context(scope: Scope) -> Context:
+    """The caller's trace, by the W3C traceparent header, or a new one."""
+    found = _TRACEPARENT.fullmatch(header(scope, b"traceparent") or "")
+    if found and int(found[1], 16) and int(found[2], 16):
+        return Context(trace_id=found[1], parent_span_id=found[2])
+    return Context(trace_id=new_trace_id())
+
+
+# --- understanding -------------------------------------------------------------------------------
+
+
+async def _understand(app: App, dialect: Dialect, model: str, body: bytes, scope: Scope) -> Parsed:
+    """The request, with the caller's bytes on it.
+
+    What is wrong with the bytes is left to an upstream of the same dialect to judge: it may know more of it
+    than Assay does.
+    """
+    problem: RequestError | None = None
+    try:
+        request, options = dialect.parse(body, model)
+        whole: Request | None = request
+        if dialect.resolve is not None:
+            resolved = await dialect.resolve(app, Parsed(request, options))
+            # What the store has put in is not in the caller's bytes.
+            whole = request if resolved is request else None
+            request = resolved
+    except RequestError as error:
+        glanced = _glance(dialect.name, body, model)
+        if glanced is None:
+            raise
+        request, options, problem, whole = glanced, None, error, glanced
+    headers = tuple((name, value) for name in dialect.forwarded if (value := header(scope, name.encode())))
+    return Parsed(replace(request, wire=WireCall(dialect.name, body, headers, whole, problem)), options)
+
+
+def _glance(dialect: str, body: bytes, model: str) -> Request | None:
+    """The little that is needed to hand on a body that Assay cannot make sense of; None if not even that."""
+    try:
+        fields: Any = msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(fields, dict):
+        return None
+    name = model or fields.get("model")
+    stream = fields.get("stream", False)
+    if not isinstance(name, str) or not isinstance(stream, bool | None):
+        return None
+    said = Message("user", (Opaque(dialect, fields),))
+    return Request(name, (said,), stream=bool(stream))
+
+
+# --- answering -----------------------------------------------------------------------------------
+
+
+async def _whole(app: App, request: Request) -> tuple[Response, bytes | None]:
+    """The reply, and the body that an upstream of the caller's dialect gave it."""
+    own: list[bytes] = []
+
+    async def noting(request: Request) -> AsyncIterator[Event]:
+        async with closing(app.stream(request)) as events:
+            async for event in events:
+                if type(event) is WireData:
+                    own.append(event.data)
+                yield event
+
+    response = await ask(noting, request)
+    return response, own[0] if own else None
+
+
+async def _stream(app: App, request: Request, encoder: ReplyEncoder, headers: Headers, send: Send) -> None:
+    started = False
+    try:
+        async with closing(app.stream(request)) as events:
+            async for event in events:
+                data = _said(event, request, encoder)
+                if not started:
+                    # The status is sent with the first event: what fails before it has a status of its own.
+                    started = True
+                    head = [*headers, *_dropped(_dropped_of(event))]
+                    await send({"type": "http.response.start", "status": 200, "headers": head})
+                if data:
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+    except AssayError as error:
+        if not started:
+            raise
+        await send({"type": "http.response.body", "body": encoder.error(error), "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _said(event: Event, request: Request, encoder: ReplyEncoder) -> bytes:
+    if type(event) is WireData:
+        return encoder.wire(event.data)
+    if request.wire is not None and request.wire.problem is not None:
+        raise BadResponse("The upstream did not answer with a stream, though it was asked for one")
+    return encoder.encode(event)
+
+
+def _dropped_of(event: Event) -> tuple[str, ...]:
+    match event:
+        case Started():
+            return event.dropped
+        case Completed(response):
+            return response.dropped
+        case _:
+            return ()
+
+
+def _dropped(paths: tuple[str, ...]) -> Headers:
+    """What was left out of the call or of the reply, because the other side has no place for it."""
+    if not paths:
+        return []
+    told = ", ".join(dict.fromkeys(paths))[:_MAX_DROPPED_CHARS]
+    return [(b"x-assay-dropped", told.encode("ascii", "replace"))]
+
+
+def _cost_header(response: Response) -> Headers:
+    if response.cost is None or response.cost.usd is None:
+        return []
+    return [(b"x-assay-cost-usd", f"{response.cost.usd:f}".encode())]
