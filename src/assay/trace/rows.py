@@ -95,6 +95,7 @@ def _span_row(span: Span, input_id: str | None, output_ids: list[str]) -> dict[s
         "input_id": input_id,
         "output_ids": " ".join(output_ids) or None,
         "attributes": msgspec.json.encode(attributes).decode(),
+        "response_id": span.response_id,
     }
 
 
@@ -127,4 +128,5 @@ def row_span(row: sa.RowMapping, said: tuple[Message, ...] = (), answered: tuple
         input=said,
         output=answered,
         attributes=attributes,
+        response_id=row["response_id"],
     )

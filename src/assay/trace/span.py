@@ -7,6 +7,7 @@ Names and attributes follow OpenTelemetry's semantic conventions for generative 
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,10 @@ Status = Literal["ok", "error"]
 
 
 class Span(Value):
-    """A finished operation. Times are nanoseconds since 1970; `usage` and `cost` are a model call's own."""
+    """A finished operation. Times are nanoseconds since 1970; `usage` and `cost` are a model call's own.
+
+    `response_id` is set where the caller may come back to the reply: see TraceStore.response.
+    """
 
     trace_id: str
     span_id: str
@@ -42,6 +46,7 @@ class Span(Value):
     input: tuple[Message, ...] = ()
     output: tuple[Message, ...] = ()
     attributes: dict[str, JSON] = {}  # noqa: RUF012
+    response_id: str | None = None
 
     @property
     def duration_s(self) -> float:
@@ -80,12 +85,18 @@ def usage_attributes(usage: Usage) -> dict[str, JSON]:
     return counts | {name: count for name, count in details.items() if count}
 
 
+# Ids must differ, not be secret: the system's own source costs a call into the kernel each.
+_random = random.Random()  # noqa: S311
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random.seed)
+
+
 def new_trace_id() -> str:
-    return os.urandom(16).hex()
+    return f"{_random.getrandbits(128) or 1:032x}"
 
 
 def new_span_id() -> str:
-    return os.urandom(8).hex()
+    return f"{_random.getrandbits(64) or 1:016x}"
 
 
 _current: ContextVar[tuple[str, str] | None] = ContextVar("assay_span", default=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -119,9 +120,40 @@ class TraceStore:
         whole = self._resolve(spans.c.span_id, span_id, "span")
         with self._store.read() as connection:
             row = connection.execute(sa.select(spans).where(spans.c.span_id == whole)).mappings().one()
-            said = _conversation(connection, row["input_id"])
-            answered = _messages(connection, (row["output_ids"] or "").split())
-        return row_span(row, said, answered)
+            return _with_messages(connection, row)
+
+    def response(self, response_id: str, *, key_id: str | None = None) -> Span | None:
+        """The call whose reply has this id and ended well, with its messages; None when there is none.
+
+        With `key_id`, one that was made with that key. Where an upstream uses an id again, the newest call.
+        """
+        query = _answered(sa.select(spans), response_id, key_id).order_by(spans.c.start_ns.desc()).limit(1)
+        with self._store.read() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+            return None if row is None else _with_messages(connection, row)
+
+    def conversation(self, response_id: str, *, key_id: str | None = None) -> tuple[Message, ...] | None:
+        """What was said until that reply, and the reply; None when there is no such reply.
+
+        Raises NotFound when there is, but nobody kept what was said.
+        """
+        span = self.response(response_id, key_id=key_id)
+        if span is None:
+            return None
+        if not span.input and not span.output:
+            raise NotFound(
+                f"The response {response_id} is known, but what was said was not recorded; "
+                "set capture_content = true under [trace] in assay.toml, or send the whole conversation",
+                code="content_not_captured",
+            )
+        return (*span.input, *span.output)
+
+    def forget_response(self, response_id: str, *, key_id: str | None = None) -> bool:
+        """Nobody finds the reply by this id any more; the span stays. Whether there was one to be found."""
+        known = _answered(sa.select(spans.c.span_id), response_id, key_id)
+        forget = sa.update(spans).where(spans.c.span_id.in_(known)).values(response_id=None)
+        with self._store.write() as connection:
+            return connection.execute(forget).rowcount > 0
 
     def calls(
         self, limit: int = 100, *, prompt: str | None = None, model: str | None = None, purpose: str = "call"
@@ -195,6 +227,17 @@ def _tree(found: Iterable[Span]) -> list[SpanNode]:
 
     roots = [span for parent, below in children.items() if parent not in ids for span in below]
     return [node(span) for span in sorted(roots, key=lambda span: span.start_ns)]
+
+
+def _answered(query: sa.Select[Any], response_id: str, key_id: str | None) -> sa.Select[Any]:
+    query = query.where(spans.c.response_id == response_id, spans.c.status == "ok")
+    return query if key_id is None else query.where(spans.c.key_id == key_id)
+
+
+def _with_messages(connection: sa.Connection, row: sa.RowMapping) -> Span:
+    said = _conversation(connection, row["input_id"])
+    answered = _messages(connection, (row["output_ids"] or "").split())
+    return row_span(row, said, answered)
 
 
 def _conversation(connection: sa.Connection, last_id: str | None) -> tuple[Message, ...]:

@@ -43,4 +43,6 @@ spans = sa.Table(
     sa.Column("output_ids", sa.Text),
     # A JSON object.
     sa.Column("attributes", sa.Text, nullable=False),
+    # What a caller may name to go on from this call, or to read its reply again.
+    sa.Column("response_id", sa.Text, index=True),
 )
