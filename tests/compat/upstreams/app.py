@@ -1,0 +1,367 @@
+"""The scripted upstreams as one ASGI app, and the thread that serves it. Replies are files in ../fixtures.
+
+The model's name upstream says what is played: `gpt-5.1--tools` answers with the fixture `tools`, and with
+`weather` once the request holds the results of the calls; `gpt-5.1--text.sevens` answers with `text` in pieces
+of seven bytes. Every request is checked against the SDK's own types and kept for the test to look at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import queue
+import re
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from . import seen, shape
+from .seen import Seen
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Speaks:
+    """One API: where it is found, how it is opened, how its requests are checked and read."""
+
+    path: re.Pattern[str]
+    key: tuple[str, str]
+    problems: Callable[[dict[str, Any]], list[str]]
+    read: Callable[[dict[str, Any]], Seen]
+    overloaded: int = 503
+    bad_key: int = 401
+
+
+_KEYED = ("authorization", "Bearer upstream-key")
+_GOOGLE = ("x-goog-api-key", "upstream-key")
+_GENERATE = r"/v1beta/models/(?P<model>[^/:]+):(generateContent|streamGenerateContent)"
+
+DIALECTS = {
+    "openai": Speaks(re.compile("/v1/chat/completions"), _KEYED, shape.chat_problems, seen.chat),
+    "openai-responses": Speaks(re.compile("/v1/responses"), _KEYED, shape.responses_problems, seen.responses),
+    "compatible": Speaks(re.compile("/v1/chat/completions"), _KEYED, shape.chat_problems, seen.chat),
+    "anthropic": Speaks(
+        re.compile("/v1/messages"),
+        ("x-api-key", "upstream-key"),
+        shape.anthropic_problems,
+        seen.anthropic,
+        overloaded=529,
+    ),
+    "gemini": Speaks(re.compile(_GENERATE), _GOOGLE, shape.gemini_problems, seen.gemini, bad_key=400),
+}
+_OTHERS: dict[str, list[tuple[str, str, Callable[[dict[str, Any]], list[str]]]]] = {
+    "openai": [("/v1/embeddings", "embeddings", shape.embedding_problems)],
+    "compatible": [("/v1/embeddings", "embeddings", shape.embedding_problems)],
+    "anthropic": [("/v1/messages/count_tokens", "count", shape.anthropic_count_problems)],
+    "gemini": [
+        (r"/v1beta/models/(?P<model>[^/:]+):countTokens", "count", shape.gemini_count_problems),
+        (
+            r"/v1beta/models/(?P<model>[^/:]+):batchEmbedContents",
+            "embeddings",
+            shape.gemini_embedding_problems,
+        ),
+        (r"/v1beta/models/(?P<model>[^/:]+):embedContent", "embedding", shape.gemini_embedding_problems),
+    ],
+}
+STATUSES = {"invalid": 400, "too-long": 400, "no-model": 404, "rate": 429, "broken": 500}
+
+
+@dataclass
+class Exchange:
+    """One request as it arrived. `closed` is set when its connection closed before the reply was whole."""
+
+    provider: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+    scenario: str
+    stream: bool
+    problems: list[str]
+    reading: threading.Event = field(default_factory=threading.Event)
+    closed: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def seen(self) -> Seen:
+        return DIALECTS[self.provider].read(self.body)
+
+
+class Upstreams:
+    """Serves on a free port in a thread of its own; `url` of a provider is what its base_url starts with."""
+
+    def __init__(self) -> None:
+        self._exchanges: queue.Queue[Exchange] = queue.Queue()
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.origin = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        config = uvicorn.Config(
+            self._app, log_config=None, log_level="critical", lifespan="off", timeout_graceful_shutdown=1
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, name="upstreams", daemon=True
+        )
+
+    def __enter__(self) -> Upstreams:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(timeout=20)
+        self._socket.close()
+
+    def url(self, provider: str) -> str:
+        return f"{self.origin}/{provider}"
+
+    def clear(self) -> None:
+        """Forgets what has arrived so far."""
+        self.taken()
+
+    def taken(self) -> list[Exchange]:
+        """All that has arrived and was not taken yet."""
+        found = []
+        while True:
+            try:
+                found.append(self._exchanges.get_nowait())
+            except queue.Empty:
+                return found
+
+    def one(self) -> Exchange:
+        """The one request that arrived, which is one that the SDK could have sent."""
+        [exchange] = self.taken()
+        assert exchange.problems == [], (exchange.problems, exchange.body)
+        return exchange
+
+    def next(self) -> Exchange:
+        """The next request, as soon as it has arrived."""
+        return self._exchanges.get(timeout=20)
+
+    # --- serving -----------------------------------------------------------------------------------
+
+    async def _app(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        body = b""
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        exchange, fixture = _understand(scope, body)
+        self._exchanges.put(exchange)
+        play = _Play(exchange, fixture, receive, send)
+        await play.run()
+
+
+def _understand(scope: dict[str, Any], body: bytes) -> tuple[Exchange, str]:
+    _, provider, rest = scope["path"].split("/", 2)
+    path = "/" + rest
+    headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+    query = scope["query_string"].decode()
+    parsed = json.loads(body)
+    speaks = DIALECTS[provider]
+    for pattern, check, fixture in _operations(provider):
+        if found := re.fullmatch(pattern, path):
+            break
+    else:
+        return Exchange(
+            provider, path, query, headers, parsed, "", False, [f"no such path: {path}"]
+        ), "missing"
+    stream = path.endswith(":streamGenerateContent") if provider == "gemini" else parsed.get("stream") is True
+    model = found.groupdict().get("model") or parsed.get("model", "")
+    scenario = model.partition("--")[2]
+    problems = check(parsed)
+    name, wanted = speaks.key
+    if headers.get(name) != wanted:
+        problems.append(f"{name} is {headers.get(name)!r}")
+    if provider == "anthropic" and headers.get("anthropic-version") != "2023-06-01":
+        problems.append("no anthropic-version")
+    if path.endswith(":streamGenerateContent") and query != "alt=sse":
+        problems.append(f"query is {query!r}")
+    return Exchange(provider, path, query, headers, parsed, scenario, stream, problems), fixture
+
+
+def _operations(provider: str) -> Iterator[tuple[str, Callable[[dict[str, Any]], list[str]], str]]:
+    speaks = DIALECTS[provider]
+    yield speaks.path.pattern, speaks.problems, ""
+    for pattern, fixture, check in _OTHERS.get(provider, ()):
+        yield pattern, check, fixture
+
+
+class _Play:
+    """One reply, be it right or wrong."""
+
+    def __init__(self, exchange: Exchange, fixture: str, receive: Receive, send: Send) -> None:
+        self.exchange, self.fixture, self.receive, self.send = exchange, fixture, receive, send
+        self.speaks = DIALECTS[exchange.provider]
+
+    async def run(self) -> None:
+        scenario, _, pieces = self.exchange.scenario.partition(".")
+        if self.exchange.problems and self.exchange.problems[0].startswith("no such path"):
+            await self._whole(404, b'{"error":{"message":"no such path","code":404,"status":"NOT_FOUND"}}')
+        elif self.fixture:
+            await self._whole(200, self._file(self.fixture, "json"))
+        elif scenario.startswith("error-") and scenario.removeprefix("error-") not in {"first", "mid"}:
+            await self._refuse(scenario.removeprefix("error-"))
+        elif (fault := getattr(self, "_" + scenario.replace("-", "_"), None)) is not None:
+            await fault()
+        else:
+            if scenario in {"tools", "reasoning"} and self.exchange.seen.results:
+                scenario = "weather"
+            await self._answer(scenario, pieces)
+
+    async def _answer(self, scenario: str, pieces: str) -> None:
+        if not self.exchange.stream:
+            await self._whole(200, self._file(scenario, "json"))
+            return
+        data = self._stream(scenario)
+        await self._open()
+        for piece in _cut(data, pieces):
+            await self._piece(piece)
+            if pieces:
+                # Gives the other side the time to read this piece alone.
+                await asyncio.sleep(0)
+        await self._close()
+
+    async def _refuse(self, kind: str) -> None:
+        known = {**STATUSES, "overloaded": self.speaks.overloaded, "bad-key": self.speaks.bad_key}
+        extra = [(b"retry-after", b"2")] if kind == "rate" else []
+        await self._whole(known[kind], self._file(f"error-{kind}", "json"), extra)
+
+    # --- faults, by the name of the scenario -------------------------------------------------------
+
+    async def _error_first(self) -> None:
+        """An error though the status said 200."""
+        if not self.exchange.stream:
+            await self._whole(200, self._file("error-broken", "json"))
+            return
+        await self._open()
+        await self._piece(self._file("error-in-stream", "sse"))
+        await self._close()
+
+    async def _error_mid(self) -> None:
+        if not self.exchange.stream:
+            await self._whole(500, self._file("error-broken", "json"))
+            return
+        await self._open()
+        await self._piece(self._half())
+        await self._piece(self._file("error-in-stream", "sse"))
+        await self._close()
+
+    async def _truncated(self) -> None:
+        """The connection breaks in the middle."""
+        if self.exchange.stream:
+            await self._open()
+            await self._piece(self._half())
+        else:
+            body = self._file("text", "json")
+            await self._head(200, [(b"content-type", b"application/json"), _length(body)])
+            await self._piece(body[: len(body) // 2])
+        raise ConnectionAbortedError("as scripted")
+
+    async def _early(self) -> None:
+        """A reply that ends as HTTP wants it, and before it should."""
+        if self.exchange.stream:
+            await self._open()
+            await self._piece(self._half())
+            await self._close()
+        else:
+            body = self._file("text", "json")
+            await self._whole(200, body[: len(body) // 2])
+
+    async def _stall(self) -> None:
+        """Half of a reply (of a whole one: nothing), and silence until the other side goes away."""
+        if self.exchange.stream:
+            await self._open()
+            await self._piece(self._half())
+        self.exchange.reading.set()
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+        self.exchange.closed.set()
+
+    async def _garbage(self) -> None:
+        junk = b'data: {"id":"x","choi\xff\xfe\n\ndata: <html>503</html>\n\n\x00\x00'
+        if self.exchange.stream:
+            await self._open()
+            await self._piece(junk)
+            await self._close()
+        else:
+            await self._whole(200, junk)
+
+    async def _empty(self) -> None:
+        if self.exchange.stream:
+            await self._open()
+            await self._close()
+        else:
+            await self._whole(200, b"")
+
+    # --- bytes -------------------------------------------------------------------------------------
+
+    def _file(self, name: str, kind: str) -> bytes:
+        return (FIXTURES / self.exchange.provider / f"{name}.{kind}").read_bytes()
+
+    def _stream(self, scenario: str) -> bytes:
+        """The events; those of OpenAI's chat without usage, where nobody asked for it."""
+        data = self._file(scenario, "sse")
+        if self.exchange.provider not in {"openai", "compatible"}:
+            return data
+        if (self.exchange.body.get("stream_options") or {}).get("include_usage"):
+            return data
+        events = [
+            event for event in data.split(b"\n\n") if not re.search(rb'"choices":\[\].*"usage":\{', event)
+        ]
+        return b"\n\n".join(events).replace(b',"usage":null', b"")
+
+    def _half(self) -> bytes:
+        """The first events of a text: some of it has been said, none of its end."""
+        whole = self._stream("text")
+        end = b"\r\n\r\n" if b"\r\n\r\n" in whole else b"\n\n"
+        events = whole.split(end)
+        return end.join(events[: len(events) // 2]) + end
+
+    async def _whole(self, status: int, body: bytes, extra: list[tuple[bytes, bytes]] | None = None) -> None:
+        await self._head(status, [(b"content-type", b"application/json"), _length(body), *(extra or [])])
+        await self.send({"type": "http.response.body", "body": body})
+
+    async def _open(self) -> None:
+        await self._head(200, [(b"content-type", b"text/event-stream; charset=utf-8")])
+
+    async def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _piece(self, data: bytes) -> None:
+        await self.send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def _close(self) -> None:
+        await self.send({"type": "http.response.body", "body": b""})
+
+
+def _length(body: bytes) -> tuple[bytes, bytes]:
+    return b"content-length", str(len(body)).encode()
+
+
+def _cut(data: bytes, how: str) -> list[bytes]:
+    """A stream's bytes as they may arrive: `sevens` cuts characters and line ends apart."""
+    match how:
+        case "":
+            return re.findall(rb".*?\r?\n\r?\n", data, re.DOTALL)
+        case "bytes":
+            return [data[at : at + 1] for at in range(len(data))]
+        case "sevens":
+            return [data[at : at + 7] for at in range(0, len(data), 7)]
+        case "crlf":
+            plain = data.replace(b"\r\n", b"\n")
+            return [piece for line in plain.splitlines() for piece in (line + b"\r", b"\n")]
+        case "heartbeats":
+            return [b": keep-alive\n\n" + event for event in _cut(data, "")]
+        case "once":
+            return [data]
+    raise ValueError(how)
