@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,14 +27,21 @@ from assay.providers.openai_chat import OpenAIChat
 from assay.providers.transport import Transport
 from assay.types import (
     Assembly,
+    CacheMark,
     Completed,
+    Context,
     Ended,
     Event,
     Extra,
+    FunctionTool,
+    Message,
     Request,
     Response,
     Started,
+    Text,
     TextDelta,
+    WireCall,
+    WireData,
     closing,
     replace,
     user,
@@ -476,3 +484,134 @@ async def test_a_reader_who_has_enough_ends_the_call_upstream(server: Server, up
             if isinstance(event, TextDelta):
                 break
     await gone.wait()
+
+
+# --- in the caller's own bytes ----------------------------------------------------------------------
+
+
+def verbatim(body: bytes, request: Request = ASK_STREAMED) -> Request:
+    return replace(request, wire=WireCall("openai", body, request=request))
+
+
+OWN = (
+    b'{"model": "fast", "messages": [{"role": "user", "content": "Hi"}], "new_field": {"a": 1.50}, '
+    b'"stream": %s}'
+)
+COUNTED = OWN[:-1] + b', "stream_options": {"include_usage": true}}'
+
+
+async def test_a_caller_of_the_dialect_is_sent_on_in_its_own_bytes(
+    server: Server, upstream: HttpUpstream
+) -> None:
+    server.answers(200, REPLY.replace(b'"model"', b'"unheard_of": [1.0],  "model"'))
+    (event,) = await events_of(upstream, verbatim(OWN % b"false", ASK))
+    assert isinstance(event, WireData)
+    assert event.data == REPLY.replace(b'"model"', b'"unheard_of": [1.0],  "model"')
+    (inner,) = event.events
+    assert isinstance(inner, Completed)
+    assert inner.response.usage is not None
+    sent = server.requests[0][2]
+    assert b'"new_field":{"a": 1.50}' in sent
+    assert json.loads(sent) == {**json.loads(OWN % b"false"), "model": "gpt-4o-mini"}
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+async def test_a_stream_in_the_upstreams_own_bytes(server: Server, upstream: HttpUpstream, size: int) -> None:
+    told = STREAM.replace(b"data: ", b": ping\n\ndata: ", 1)
+    server.streams(*(told[at : at + size] for at in range(0, len(told), size)))
+    events = await events_of(upstream, verbatim(COUNTED % b"true"))
+    assert all(isinstance(event, WireData) for event in events)
+    pieces = [event.data for event in events if isinstance(event, WireData)]
+    assert b"".join(pieces) == told
+    assert all(piece.endswith(b"\n\n") for piece in pieces if piece)
+    server.streams(told)
+    assert events_within(events) == await events_of(upstream)
+
+
+def events_within(events: list[Event]) -> list[Event]:
+    return [inner for event in events if isinstance(event, WireData) for inner in event.events]
+
+
+async def test_usage_that_the_caller_did_not_ask_for_is_counted_and_not_shown(
+    server: Server, upstream: HttpUpstream
+) -> None:
+    server.streams(STREAM)
+    events = await events_of(upstream, verbatim(OWN % b"true"))
+    shown = b"".join(event.data for event in events if isinstance(event, WireData))
+    assert b'"choices":[]' not in shown
+    assert shown.count(b"data: ") == STREAM.count(b"data: ") - 1
+    ended = events_within(events)[-1]
+    assert isinstance(ended, Ended)
+    assert ended.usage is not None
+    assert json.loads(server.requests[0][2])["stream_options"] == {"include_usage": True}
+
+
+@pytest.mark.parametrize(
+    ("changed", "own"),
+    [
+        ({"model": "gpt-4o"}, True),
+        ({"context": Context(repeat=3)}, True),
+        ({"messages": (user("Bye"),)}, False),
+        ({"tools": (FunctionTool("f"),)}, False),
+    ],
+)
+async def test_what_a_policy_has_changed_is_translated(
+    server: Server, upstream: HttpUpstream, changed: dict[str, Any], own: bool
+) -> None:
+    server.answers(200, REPLY)
+    request = replace(verbatim(OWN % b"false", ASK), **changed)
+    (event,) = await events_of(upstream, request)
+    assert isinstance(event, WireData) is own
+    sent = json.loads(server.requests[0][2])
+    assert ("new_field" in sent) is own
+    assert sent["model"] == request.model
+
+
+async def test_a_caller_of_another_dialect_is_translated(server: Server, upstream: HttpUpstream) -> None:
+    server.answers(200, REPLY)
+    (event,) = await events_of(upstream, replace(ASK, wire=WireCall("anthropic", b"{}", request=ASK)))
+    assert isinstance(event, Completed)
+    assert server.requests[0][2] == OpenAIChat().encode(ASK).body
+
+
+async def test_a_stream_in_own_bytes_that_is_cut_off_ends_after_what_was_whole(
+    server: Server, upstream: HttpUpstream
+) -> None:
+    server.streams(FIRST + SECOND[:20], end=b"0\r\n\r\n")
+    seen, error = await failure_of(upstream, verbatim(COUNTED % b"true"))
+    assert isinstance(error, BadResponse)
+    assert b"".join(event.data for event in seen if isinstance(event, WireData)) == FIRST
+
+
+async def test_an_error_in_the_middle_of_a_piece_does_not_swallow_what_came_before(
+    server: Server, upstream: HttpUpstream
+) -> None:
+    server.streams(FIRST + SECOND + b'data: {"error": {"message": "over", "type": "server_error"}}\n\n')
+    seen, error = await failure_of(upstream, verbatim(COUNTED % b"true"))
+    assert isinstance(error, ProviderUnavailable)
+    (event,) = seen
+    assert isinstance(event, WireData)
+    assert event.data == FIRST + SECOND
+    assert isinstance(event.events[0], Started)
+
+
+async def test_a_whole_reply_to_a_caller_that_wants_a_stream_is_not_its_own_bytes(
+    server: Server, upstream: HttpUpstream
+) -> None:
+    server.answers(200, REPLY)
+    (event,) = await events_of(upstream, verbatim(OWN % b"true"))
+    assert isinstance(event, Completed)
+
+
+async def test_what_a_translation_leaves_out_is_told_with_the_reply(
+    server: Server, upstream: HttpUpstream
+) -> None:
+    marked = Message("user", (Text("Hi", cache=CacheMark()),))
+    server.answers(200, REPLY)
+    assert (await reply_of(upstream, replace(ASK, messages=(marked,)))).dropped == (
+        "messages[0].parts[0].cache",
+    )
+    server.streams(STREAM)
+    first, *_ = await events_of(upstream, replace(ASK_STREAMED, messages=(marked,)))
+    assert isinstance(first, Started)
+    assert first.dropped == ("messages[0].parts[0].cache",)
