@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Final, assert_never
 
@@ -16,12 +17,13 @@ from assay.evals.dataset import Dataset
 from assay.evals.jsonl import SUFFIX, read_dataset
 from assay.evals.store import DatasetStore
 from assay.gateway import Route, gateway
-from assay.prices import Pricing, free, listed
+from assay.prices import Listed, Pricing, free, listed, look_up
 from assay.prompts import PromptTemplate
 from assay.prompts.store import PromptStore, Synced
 from assay.providers.base import Upstream, WireFormat
 from assay.providers.http import HttpUpstream
 from assay.providers.local import LocalModel
+from assay.providers.local.model import CONTEXT_TOKENS, SLOTS
 from assay.providers.openai_chat import OpenAIChat
 from assay.providers.scripted import Scripted
 from assay.providers.transport import Transport
@@ -88,13 +90,21 @@ class Stores:
 
 
 class ModelInfo(Value):
-    """A model that callers may name. `problem` says why it cannot be called now."""
+    """A model that callers may name. `problem` says why it cannot be called now.
+
+    `carries` are the kinds of content that the provider's API takes; whether the model understands them is
+    the provider's to say. Prices are US dollars for a million tokens at the base rate, None where unknown.
+    """
 
     name: str
     provider: str
     dialect: str
     model: str
     problem: str | None = None
+    context_tokens: int | None = None
+    carries: tuple[str, ...] = ()
+    usd_per_mtok_in: Decimal | None = None
+    usd_per_mtok_out: Decimal | None = None
 
 
 class App:
@@ -190,8 +200,7 @@ async def open_app(config: Config | Path | str | None = None) -> AsyncIterator[A
             upstream_model = model.model or name
             pricing = _pricing(provider)
             routes[name] = Route(name, upstream, upstream_model, pricing, model.deadline_s)
-            problem = upstream.problem.message if upstream.problem else None
-            models.append(ModelInfo(name, model.provider, provider.dialect, upstream_model, problem))
+            models.append(_info(name, model.provider, upstream_model, provider, upstream))
         yield App(stores, writer, Tracer(writer.record), routes, models)
 
 
@@ -247,6 +256,36 @@ def _wires(settings: ProviderSettings) -> list[WireFormat]:
             return [OpenAIChat()]
         case _:
             raise ConfigError(f"The dialect {settings.dialect} is not served yet")
+
+
+_CARRIES: Final[dict[str, tuple[str, ...]]] = {
+    "openai": ("text", "image", "audio", "file"),
+    "openai-responses": ("text", "image", "file"),
+    "compatible": ("text", "image", "audio", "file"),
+    "anthropic": ("text", "image", "file"),
+    "gemini": ("text", "image", "audio", "video", "file"),
+}
+
+
+def _info(name: str, provider: str, model: str, settings: ProviderSettings, upstream: Upstream) -> ModelInfo:
+    if settings.dialect == "local":
+        slots = settings.slots or SLOTS
+        listed_as = Listed((settings.context_tokens or CONTEXT_TOKENS) // slots, Decimal(0), Decimal(0))
+    elif settings.dialect not in REMOTE or settings.prices == "free":
+        listed_as = Listed(None, Decimal(0), Decimal(0))
+    else:
+        listed_as = look_up(model, settings.prices, url=None if settings.prices else settings.base_url)
+    return ModelInfo(
+        name,
+        provider,
+        settings.dialect,
+        model,
+        upstream.problem.message if upstream.problem else None,
+        listed_as.context_tokens,
+        _CARRIES.get(settings.dialect, ("text",)),
+        listed_as.usd_per_mtok_in,
+        listed_as.usd_per_mtok_out,
+    )
 
 
 def _pricing(settings: ProviderSettings) -> Pricing:

@@ -17,7 +17,7 @@ from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelPrice, TieredPrices
 
 from assay.errors import ConfigError
-from assay.types import Cost, Usage, replace
+from assay.types import Cost, Usage, Value, replace
 
 Pricing: TypeAlias = Callable[[str, Usage | None], Cost]
 """(the model's upstream name, its usage) to a Cost."""
@@ -100,6 +100,29 @@ def listed(
         return Cost("estimated" if usage.estimated else "exact", usd, SOURCE)
 
     return price
+
+
+class Listed(Value):
+    """What the price list says of a model: US dollars for a million tokens at the base rate; its context."""
+
+    context_tokens: int | None = None
+    usd_per_mtok_in: Decimal | None = None
+    usd_per_mtok_out: Decimal | None = None
+
+
+def look_up(model: str, provider: str | None = None, *, url: str | None = None) -> Listed:
+    """The list's entry for a model by its upstream name; empty where it has none."""
+    try:
+        found = get_snapshot().find_provider(None, provider, url)
+        _, info = get_snapshot().find_provider_model(model, None, found.id, None)
+    except LookupError:
+        return Listed()
+    prices = info.get_prices(datetime.now(UTC))
+    return Listed(info.context_window, _base(prices.input_mtok), _base(prices.output_mtok))
+
+
+def _base(price: Decimal | TieredPrices | None) -> Decimal | None:
+    return price.base if isinstance(price, TieredPrices) else price
 
 
 def _rates(provider: str, model: str, minute: int) -> dict[str, Decimal] | ModelPrice | None:

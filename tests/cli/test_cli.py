@@ -64,7 +64,12 @@ def test_help_names_every_command(assay) -> None:
 def test_the_models(project: Path, assay) -> None:
     said = assay("models", "--json")
     found = {model["name"]: model["dialect"] for model in json.loads(said.out)}
-    assert found == {"local": "local", "wrong": "scripted", "right": "scripted"}
+    assert found == {
+        "local": "local",
+        "local-embeddings": "local-embeddings",
+        "wrong": "scripted",
+        "right": "scripted",
+    }
     assert "ready" in assay("models").out
 
 

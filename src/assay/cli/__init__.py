@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from assay.cli import datasets, demo, experiments, models, prompts, traces
+from assay.cli import call, datasets, demo, experiments, models, prompts, traces
 from assay.cli.shell import EXIT_ERROR, Shell
 
 __all__ = ["EXIT_ERROR", "Shell", "build"]
@@ -37,7 +37,7 @@ def build(up: Callable[..., None]) -> typer.Typer:
         context.obj = Shell(config)
 
     cli.command("up")(up)
-    cli.command("call")(models.call)
+    cli.command("call")(call.call)
     cli.command("compare")(experiments.compare)
     cli.command("demo")(demo.demo)
     cli.add_typer(models.app, name="models")

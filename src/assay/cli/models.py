@@ -1,8 +1,7 @@
-"""`assay models` and `assay call`: what can be called, pulling weights, and one call from the terminal."""
+"""`assay models`: what can be called, what it costs, and pulling weights. Calling lives in .call."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +9,10 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-from assay.cli.shell import JSON_OPTION, Shell, money, seconds
-from assay.errors import RequestError
-from assay.types import Ended, Request, Sampling, TextDelta, closing, replace, system, user
+from assay.cli.shell import JSON_OPTION, Shell
 
 if TYPE_CHECKING:
-    from assay.app import App
+    from assay.app import ModelInfo
 
 app = typer.Typer(invoke_without_command=True, help="List the models that callers may name; pull weights.")
 
@@ -28,7 +25,7 @@ def list_models(context: typer.Context, as_json: bool = JSON_OPTION) -> None:
     shell: Shell = context.obj
     from assay.app import open_app
 
-    async def work() -> list[object]:
+    async def work() -> list[ModelInfo]:
         async with open_app(shell.config) as opened:
             return list(opened.models)
 
@@ -36,18 +33,38 @@ def list_models(context: typer.Context, as_json: bool = JSON_OPTION) -> None:
     if as_json:
         shell.json(found)
         return
-    columns = {"model": "left", "provider": "left", "dialect": "left", "upstream's name": "left", "": "left"}
+    columns = {
+        "model": "left",
+        "provider": "left",
+        "dialect": "left",
+        "upstream's name": "left",
+        "context": "right",
+        "carries": "left",
+        "$ a million tokens in/out": "right",
+        "": "left",
+    }
     rows = [
         [
-            escape(info.name),  # type: ignore[attr-defined]
-            escape(info.provider),  # type: ignore[attr-defined]
-            info.dialect,  # type: ignore[attr-defined]
-            escape(info.model),  # type: ignore[attr-defined]
-            f"[red]{escape(info.problem)}[/red]" if info.problem else "[green]ready[/green]",  # type: ignore[attr-defined]
+            escape(info.name),
+            escape(info.provider),
+            info.dialect,
+            escape(info.model),
+            f"{info.context_tokens:,}" if info.context_tokens else "?",
+            ", ".join(info.carries),
+            _price(info),
+            f"[red]{escape(info.problem)}[/red]" if info.problem else "[green]ready[/green]",
         ]
         for info in found
     ]
     shell.table(columns, rows, "No models.")
+
+
+def _price(info: ModelInfo) -> str:
+    """What is not known is never shown as nothing."""
+    if info.usd_per_mtok_in is None and info.usd_per_mtok_out is None:
+        return "?"
+    told = (info.usd_per_mtok_in, info.usd_per_mtok_out)
+    return "/".join("?" if usd is None else f"{usd.normalize():f}" for usd in told)
 
 
 @app.command("pull")
@@ -74,59 +91,3 @@ def pull_weights(
             verify=verify,
         )
     shell.out.print(f"The weights of {escape(name)} are in {escape(str(path))}")
-
-
-def call(
-    context: typer.Context,
-    model: str = typer.Argument(help="A model's name: see 'assay models'."),
-    text: str = typer.Argument(help="What to say; '-' reads standard input."),
-    instructions: str | None = typer.Option(None, "--system", "-s", help="The system message."),
-    max_tokens: int | None = typer.Option(None, min=1, help="The most tokens to write."),
-    temperature: float | None = typer.Option(None, min=0.0, help="0 is the most predictable."),
-    as_json: bool = JSON_OPTION,
-) -> None:
-    """Call a model, and print its answer as it comes."""
-    from assay.app import open_app
-
-    shell: Shell = context.obj
-    said = _standard_input() if text == "-" else text
-    if not said.strip():
-        raise RequestError("There is nothing to say; give a text, or '-' to read it from standard input")
-    messages = ((system(instructions),) if instructions else ()) + (user(said),)
-    sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
-    request = Request(model, messages, sampling=sampling)
-
-    async def work() -> None:
-        async with open_app(shell.config) as opened:
-            await print_answer(shell, opened, request, as_json=as_json)
-
-    shell.run(work)
-
-
-def _standard_input() -> str:
-    try:
-        return sys.stdin.buffer.read().decode()
-    except UnicodeDecodeError as error:
-        raise RequestError(f"Standard input is not UTF-8 text ({error}); convert it first") from error
-
-
-async def print_answer(shell: Shell, app: App, request: Request, *, as_json: bool) -> None:
-    """The answer as it comes, with time, tokens and cost on standard error; or the whole reply as JSON."""
-    if as_json:
-        shell.json(await app.respond(request))
-        return
-    began = app.tracer.clock_ns()
-    ended: Ended | None = None
-    async with closing(app.stream(replace(request, stream=True))) as events:
-        async for event in events:
-            if isinstance(event, TextDelta):
-                shell.out.print(event.text, end="", markup=False, soft_wrap=True)
-            elif isinstance(event, Ended):
-                ended = event
-    shell.out.print()
-    took = seconds((app.tracer.clock_ns() - began) / 1e9)
-    usage = ended.usage if ended else None
-    cost = ended.cost if ended else None
-    tokens = f"{usage.tokens_in}+{usage.tokens_out} tokens, " if usage else ""
-    spent = "cost unknown" if cost is None or cost.usd is None else money(cost.usd)
-    shell.err.print(f"[dim]{took}, {tokens}{spent}[/dim]")

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.syntax import Syntax
 
-from assay.cli.models import print_answer
+from assay.cli.call import print_answer
 from assay.cli.shell import JSON_OPTION, Shell, ago
 from assay.errors import PromptError, RequestError
 
