@@ -26,6 +26,7 @@ from assay.types import (
     Completed,
     Event,
     Extra,
+    Finish,
     JsonOutput,
     Request,
     Response,
@@ -169,7 +170,7 @@ async def test_stop_and_max_tokens(local: LocalModel) -> None:
     word = text.split()[2]
     stopped = await answer(local, replace(COLOURS, sampling=replace(GREEDY, stop=("@@", word))))
     assert stopped.text == text[: text.index(word)]
-    assert stopped.choices[0].finish.reason == "stop"
+    assert stopped.choices[0].finish == Finish("stop_sequence", "stop", word)
     short = await answer(local, replace(COLOURS, sampling=replace(GREEDY, max_tokens=3)))
     assert short.usage is not None
     assert (short.usage.output, short.choices[0].finish.reason) == (3, "length")
@@ -279,6 +280,9 @@ class Watched:
 
         self.engine.handle_chat_completions(body, watched)
         self.returned.set()
+
+    def handle_completions(self, asked: dict[str, Any]) -> Any:
+        return self.engine.handle_completions(asked)
 
 
 @pytest.fixture

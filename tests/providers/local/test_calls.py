@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -19,10 +19,30 @@ from assay.errors import (
     ProviderError,
     ProviderUnavailable,
     RequestError,
+    UnsupportedFeature,
 )
 from assay.providers.local import LocalModel
 from assay.providers.local.engine import Engine, default_threads, open_engine
-from assay.types import Completed, Event, Request, Started, TextDelta, closing, replace, user
+from assay.types import (
+    Completed,
+    Event,
+    Finish,
+    Finished,
+    FunctionTool,
+    Request,
+    Response,
+    Sampling,
+    SchemaOutput,
+    Started,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    ToolChoice,
+    Usage,
+    closing,
+    replace,
+    user,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60, method="thread")]
 
@@ -54,6 +74,10 @@ class Played:
     def handle_chat_completions(self, body: str, callback: Callback) -> None:
         self.seen.append(msgspec.json.decode(body)["messages"][-1]["content"])
         self.play(callback)
+
+    def handle_completions(self, asked: dict[str, Any]) -> Any:
+        self.seen.append("a trial")
+        return {"choices": [{"text": "<"}]}
 
 
 def chunks(*texts: str) -> Callable[[Callback], None]:
@@ -111,6 +135,114 @@ async def test_progress_is_not_an_event() -> None:
     local = model(Played(chunks(progress, progress, *WHOLE)))
     assert texts(await read(local)) == "Hello"
     await local.aclose()
+
+
+TOOL = FunctionTool("search", None, {"properties": {"query": {"type": "string"}}})
+CALLED = [
+    chunk(),
+    chunk('<tool_call>{"name": "sea'),
+    chunk('rch", "arguments": {"query"'),
+    chunk(': "x"}}</tool'),
+    chunk("_call>"),
+    chunk(finish="stop"),
+    usage(9, 3),
+]
+
+
+@pytest.mark.parametrize("choice", ["auto", "required"])
+async def test_a_call_of_a_tool(choice: Literal["auto", "required"]) -> None:
+    engine = Played(chunks(*CALLED))
+    local = model(engine)
+    request = replace(HI, tools=(TOOL,), tool_choice=ToolChoice(choice), user="ann")
+    first, *deltas, finished, _ = await read(local, request)
+    assert isinstance(first, Started)
+    assert first.dropped == ("user",)
+    assert deltas == [
+        ToolCallDelta(0, id="call_c1", name="search"),
+        ToolCallDelta(0, arguments='{"query"'),
+        ToolCallDelta(0, arguments=': "x"}'),
+    ]
+    assert finished == Finished(Finish("tool_calls", "stop"))
+    (completed,) = await read(local, replace(request, stream=False))
+    assert isinstance(completed, Completed)
+    assert completed.response.tool_calls == (ToolCall("call_c1", "search", '{"query": "x"}'),)
+    assert completed.response.dropped == ("user",)
+    assert engine.seen == ["a trial", "Hi", "Hi"]
+    await local.aclose()
+
+
+async def test_a_tool_or_a_schema() -> None:
+    engine = Played(chunks(*CALLED))
+    local = model(engine)
+    schema = SchemaOutput({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]})
+    request = replace(HI, tools=(TOOL,), output=schema)
+    events = await read(local, request)
+    assert events[-2] == Finished(Finish("tool_calls", "stop"))
+    engine.play = chunks(chunk('{"a": '), chunk("1}"), chunk(finish="stop"), usage(9, 3))
+    assert texts(await read(local, request)) == '{"a": 1}'
+    engine.play = chunks(chunk('{"b": 1}'), chunk(finish="stop"), usage(9, 3))
+    with pytest.raises(UnsupportedFeature, match="does not keep to it"):
+        await read(local, request)
+    await local.aclose()
+
+
+async def test_a_tool_that_cannot_be_held_is_refused_before_anything_is_said() -> None:
+    engine = Played(chunks(*WHOLE))
+    engine.handle_completions = lambda asked: {"choices": [{"text": "-"}]}  # type: ignore[method-assign]
+    local = model(engine)
+    with pytest.raises(UnsupportedFeature, match="'search'"):
+        await read(local, replace(HI, tools=(TOOL,)))
+    assert engine.seen == []
+    await local.aclose()
+
+
+async def test_the_stop_sequence_that_was_met_is_named() -> None:
+    met = chunk(finish="stop", __verbose={"stop_type": "word", "stopping_word": "END"})
+    local = model(Played(chunks(chunk("Hi"), met, usage(9, 3))))
+    stopped = await read(local, replace(HI, sampling=Sampling(stop=("END", "STOP"))))
+    assert stopped[-2] == Finished(Finish("stop_sequence", "stop", "END"))
+    await local.aclose()
+
+
+# --- other operations ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        chunk(prompt_progress={"total": 900, "processed": 0}),
+        '{"error":{"code":400,"message":"full","type":"exceed_context_size_error","n_prompt_tokens":900}}',
+    ],
+)
+async def test_counting_reads_no_prompt(first: str) -> None:
+    endless = Endless(first)
+    local = model(Played(endless))
+    (completed,) = await read(local, replace(HI, operation="count_tokens", user="ann"))
+    assert completed == Completed(
+        Response("", "local", (), usage=Usage(input=900), provider="here", dropped=("user",))
+    )
+    await asyncio.to_thread(endless.stopped.wait)
+    await local.aclose()
+
+
+async def test_a_count_that_is_not_told() -> None:
+    local = model(Played(chunks(*WHOLE)))
+    with pytest.raises(BadResponse, match="length of the prompt") as caught:
+        await read(local, replace(HI, operation="count_tokens"))
+    assert caught.value.provider == "here"
+    await local.aclose()
+
+
+async def test_embeddings_are_another_models() -> None:
+    engine = Played(chunks(*WHOLE))
+    local = model(engine)
+    with pytest.raises(UnsupportedFeature, match="'local-embeddings'"):
+        await read(local, replace(HI, operation="embeddings"))
+    assert (engine.seen, local.dialects) == ([], frozenset())
+    await local.aclose()
+
+
+# --- replies that are none -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -331,11 +463,12 @@ async def test_a_waiting_call_that_is_cancelled_never_begins() -> None:
 class Endless:
     """A play that writes until it is told to stop, and then says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, said: str = "") -> None:
+        self.said = said or chunk("la ")
         self.stopped = threading.Event()
 
     def __call__(self, callback: Callback) -> None:
-        while not callback(chunk("la ")):
+        while not callback(self.said):
             pass
         self.stopped.set()
 

@@ -8,11 +8,15 @@ import msgspec
 import pytest
 
 from assay.errors import RequestError, UnsupportedFeature
+from assay.providers.local.form import form_of
 from assay.providers.local.request import MAX_TOKENS, encode
+from assay.providers.translation import Drops
 from assay.types import (
     CacheMark,
+    CustomTool,
     Extra,
     FunctionTool,
+    HostedTool,
     Image,
     Link,
     Message,
@@ -40,10 +44,16 @@ def said(*messages: Message) -> Request:
     return replace(HI, messages=messages)
 
 
-def body(request: Request) -> dict[str, Any]:
-    decoded = msgspec.json.decode(encode(request, None))
+def sent(request: Request) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The body, and what was left out."""
+    drops = Drops("llama.cpp", "The local model")
+    decoded = msgspec.json.decode(encode(request, form_of(request, drops), drops))
     assert isinstance(decoded, dict)
-    return decoded
+    return decoded, drops.paths
+
+
+def body(request: Request) -> dict[str, Any]:
+    return sent(request)[0]
 
 
 def test_the_least_that_is_sent() -> None:
@@ -60,7 +70,7 @@ def test_roles_and_parts() -> None:
     messages = (
         Message("developer", (Text("Be brief."),)),
         system("Be kind."),
-        Message("user", (Text("One, ", cache=CacheMark()), Text("two"))),
+        Message("user", (Text("One, "), Text("two"))),
         Message("assistant", (Refusal("No."),)),
         user("Why?"),
     )
@@ -86,14 +96,15 @@ def test_sampling_is_sent_and_absent_values_are_not() -> None:
         logit_bias={"5": -100},
         top_logprobs=2,
     )
-    sent = body(replace(HI, sampling=sampling, extra=Extra("openai", {"min_p": 0.1, "repeat_penalty": 1.2})))
-    del sent["messages"], sent["stream"], sent["stream_options"], sent["return_progress"]
-    assert sent == {
+    said = body(replace(HI, sampling=sampling, extra=Extra("openai", {"min_p": 0.1, "repeat_penalty": 1.2})))
+    del said["messages"], said["stream"], said["stream_options"], said["return_progress"]
+    assert said == {
         "max_tokens": 7,
         "temperature": 0,
         "top_p": 0.5,
         "top_k": 3,
         "stop": ["END"],
+        "verbose": True,
         "seed": 11,
         "cache_prompt": False,
         "frequency_penalty": 1,
@@ -115,42 +126,76 @@ def test_what_changes_nothing_is_accepted() -> None:
         modalities=("text",),
         thinking=Thinking(enabled=False),
         service_tier="auto",
+    )
+    assert sent(request) == (body(HI), ())
+
+
+def test_what_the_answer_does_not_depend_on_is_left_out_and_named() -> None:
+    parts = (
+        Text("Hi", cache=CacheMark(), annotations=({"type": "url"},), signature="s"),
+        Reasoning("Hm", signature="s"),
+        Text("!", extra=Extra("openai", {"cache_control": {}})),
+    )
+    request = Request(
+        "local",
+        (user("Hello"), Message("assistant", parts, name="ann"), user("What?")),
+        service_tier="priority",
         user="u-1",
         metadata={"team": "support"},
+        tools=(FunctionTool("search", cache=CacheMark(), extra=Extra("anthropic", {"defer_loading": True})),),
+        tool_choice=ToolChoice("auto"),
+        parallel_tool_calls=True,
+        extra=Extra("openai", {"store": True, "min_p": 0.1}),
     )
-    assert body(request) == body(HI)
+    said, dropped = sent(request)
+    assert said["messages"][2] == {"role": "assistant", "content": "Hi!"}
+    assert said["min_p"] == 0.1
+    assert dropped == (
+        "parallel_tool_calls",
+        "tools[0].cache",
+        "tools[0].defer_loading",
+        "messages[1].name",
+        "messages[1].parts[0].cache",
+        "messages[1].parts[0].annotations",
+        "messages[1].parts[0].signature",
+        "messages[1].parts[1].reasoning",
+        "messages[1].parts[2].cache_control",
+        "user",
+        "metadata",
+        "service_tier",
+        "store",
+    )
+
+
+PICTURE = Image(Link("https://example.org/x.png"))
 
 
 @pytest.mark.parametrize(
     ("request_", "param"),
     [
-        (replace(HI, tools=(TOOL,)), "tools"),
-        (replace(HI, tools=(TOOL,), tool_choice=ToolChoice("auto")), "tools"),
-        (replace(HI, tool_choice=ToolChoice("required")), "tool_choice"),
-        (replace(HI, tool_choice=ToolChoice("named", ("search",))), "tool_choice"),
+        (replace(HI, tools=(CustomTool("poem"),)), "tools[0]"),
+        (replace(HI, tools=(TOOL, HostedTool("anthropic", {"type": "web_search"}))), "tools[1]"),
+        (replace(HI, tools=(FunctionTool("search", extra=Extra("x", {"y": 1})),)), "tools[0].y"),
+        (replace(HI, tool_choice=ToolChoice("auto", extra=Extra("x", {"y": 1}))), "tool_choice.y"),
         (replace(HI, modalities=("text", "audio")), "modalities"),
         (replace(HI, audio={"voice": "alloy"}), "audio"),
         (replace(HI, thinking=Thinking(effort="high")), "reasoning_effort"),
         (replace(HI, thinking=Thinking(enabled=True)), "reasoning_effort"),
         (replace(HI, thinking=Thinking(budget_tokens=100)), "reasoning_effort"),
         (replace(HI, choices=2), "n"),
-        (replace(HI, service_tier="priority"), "service_tier"),
         (replace(HI, extra=Extra("openai", {"prediction": {}})), "prediction"),
-        (said(Message("user", (Image(Link("https://example.org/x.png")),))), "messages[0].content[0]"),
-        (said(user("a"), Message("assistant", (ToolCall("1", "f", "{}"),))), "messages[1].content[0]"),
-        (said(Message("tool", (ToolResult("1", (Text("x"),)),))), "messages[0]"),
-        (said(Message("assistant", (Text("a"), Reasoning("b")))), "messages[0].content[1]"),
-        (said(Message("user", (Opaque("gemini", {}),))), "messages[0].content[0]"),
-        (said(Message("user", (Text("a"),), name="ann")), "messages[0].name"),
-        (said(Message("user", (Text("a"),), extra=Extra("x", {"y": 1}))), "messages[0]"),
-        (said(Message("user", (Text("a", extra=Extra("x", {"y": 1})),))), "messages[0].content[0]"),
+        (said(Message("user", (PICTURE,))), "messages[0].parts[0]"),
+        (said(Message("tool", (ToolResult("1", (Text("x"), PICTURE)),))), "messages[0].parts[0].parts[1]"),
+        (said(Message("user", (Opaque("gemini", {}),))), "messages[0].parts[0]"),
+        (said(Message("user", (Text("a"),), extra=Extra("x", {"y": 1}))), "messages[0].y"),
+        (said(Message("user", (Text("a", extra=Extra("x", {"y": 1})),))), "messages[0].parts[0].y"),
     ],
 )
 def test_what_it_cannot_do_is_refused_by_name(request_: Request, param: str) -> None:
     with pytest.raises(UnsupportedFeature) as caught:
-        encode(request_, None)
+        sent(request_)
     assert caught.value.param == param
-    assert "leave it out or choose another model" in caught.value.message
+    assert "The local model" in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -173,14 +218,20 @@ def test_what_it_cannot_do_is_refused_by_name(request_: Request, param: str) -> 
 )
 def test_values_out_of_range_are_refused_by_name(sampling: Sampling, param: str) -> None:
     with pytest.raises(RequestError) as caught:
-        encode(replace(HI, sampling=sampling), None)
+        sent(replace(HI, sampling=sampling))
     assert caught.value.param == param
 
 
 @pytest.mark.parametrize(
-    "messages", [(), (user("a"), assistant("b"), assistant("c")), (user("half a pair: \ud800"),)]
+    "messages",
+    [
+        (),
+        (user("a"), assistant("b"), assistant("c")),
+        (user("half a pair: \ud800"),),
+        (user("a"), Message("assistant", (ToolCall("1", "search", "{}"),))),
+    ],
 )
 def test_messages_that_cannot_be_sent(messages: tuple[Message, ...]) -> None:
     with pytest.raises(RequestError) as caught:
-        encode(replace(HI, messages=messages), None)
+        sent(replace(HI, messages=messages))
     assert caught.value.param == "messages"

@@ -44,6 +44,10 @@ class Engine(Protocol):
         """
         ...
 
+    def handle_completions(self, asked: dict[str, Any]) -> Any:
+        """Blocks, and gives the whole reply to `prompt`, as decoded JSON."""
+        ...
+
 
 def missing(path: Path | None) -> ProviderUnavailable | None:
     """What `open_engine` would lack at once: the library, or a file."""

@@ -1,6 +1,6 @@
 """The Upstream of a model in this process: loaded once, at the first call; a bounded number of calls at once.
 
-    Request -> request.encode -> worker thread: Engine -> Bridge -> Reply -> events
+    Request -> form_of, encode -> worker thread: Engine -> Bridge -> Reply -> events
 
 A call holds one of `slots` from its first to its last token; calls beyond them wait, first come, first
 served. Closing the iterator gives the slot back at the next token, or within BATCH_TOKENS of the prompt.
@@ -14,15 +14,25 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
-from typing import Final, ParamSpec, TypeAlias, TypeVar
+from typing import Final, ParamSpec, TypeAlias, TypeVar, assert_never
 
-from assay.errors import ConfigError, ProviderError, ProviderUnavailable
+from assay.errors import (
+    AssayError,
+    BadResponse,
+    ConfigError,
+    ProviderError,
+    ProviderUnavailable,
+    UnsupportedFeature,
+)
 from assay.providers.local.bridge import Bridge
 from assay.providers.local.engine import Engine, default_threads, missing, open_engine, translate
-from assay.providers.local.reply import Reply
+from assay.providers.local.form import form_of
+from assay.providers.local.proof import Proof
+from assay.providers.local.reply import Reply, prompt_tokens
 from assay.providers.local.request import encode
-from assay.providers.local.schema import held
-from assay.types import Assembly, Completed, Event, Request
+from assay.providers.local.tools import Calling
+from assay.providers.translation import Drops
+from assay.types import Assembly, Completed, Event, Request, Response, Usage
 
 CONTEXT_TOKENS: Final = 8192
 SLOTS: Final = 4
@@ -70,6 +80,8 @@ class LocalModel:
         self._loading: Future[Engine] | None = None
         self._bridges: set[Bridge] = set()
         self._closed = False
+        self._proof = Proof()
+        self.dialects: frozenset[str] = frozenset()
 
     @property
     def problem(self) -> ProviderUnavailable | None:
@@ -85,15 +97,13 @@ class LocalModel:
 
     async def __call__(self, request: Request) -> AsyncIterator[Event]:
         """Raises as every Upstream does; RequestError and UnsupportedFeature before the first event."""
-        async with aclosing(self._stream(request)) as events:
-            if request.stream:
+        try:
+            async with aclosing(self._answer(request)) as events:
                 async for event in events:
                     yield event
-                return
-            assembly = Assembly()
-            async for event in events:
-                assembly.add(event)
-        yield Completed(assembly.response())
+        except ProviderError as error:
+            error.provider = error.provider or self.name
+            raise
 
     async def aclose(self) -> None:
         """Cancels the calls under way, waits for their threads and frees the model."""
@@ -103,28 +113,78 @@ class LocalModel:
         await asyncio.to_thread(self._workers.shutdown, wait=True, cancel_futures=True)
         self._loading = None
 
+    async def _answer(self, request: Request) -> AsyncGenerator[Event, None]:
+        match request.operation:
+            case "chat":
+                pass
+            case "count_tokens":
+                yield Completed(await self._count(request))
+                return
+            case "embeddings":
+                raise UnsupportedFeature(
+                    f"The model '{request.model}' writes text and makes no embeddings; call the model "
+                    "'local-embeddings'",
+                    param="model",
+                )
+            case _:
+                assert_never(request.operation)
+        assembly = None if request.stream else Assembly()
+        async with aclosing(self._stream(request)) as events:
+            async for event in events:
+                if assembly is None:
+                    yield event
+                else:
+                    assembly.add(event)
+        if assembly is not None:
+            yield Completed(assembly.response())
+
     async def _stream(self, request: Request) -> AsyncGenerator[Event, None]:
-        keep = held(request.output)
-        body = encode(request, keep)
+        drops = Drops("llama.cpp", "The local model")
+        form = form_of(request, drops)
+        body = encode(request, form, drops)
+        reply = Reply(self.name, request, form, drops.paths)
+        async with aclosing(self._chunks(body, form.calling)) as chunks:
+            async for chunk in chunks:
+                for event in reply.feed(chunk):
+                    yield event
+        for event in reply.end():
+            yield event
+
+    async def _count(self, request: Request) -> Response:
+        """llama.cpp tells the length of a prompt before it reads any of it; then the call is cancelled."""
+        drops = Drops("llama.cpp", "The local model")
+        form = form_of(request, drops)
+        async with aclosing(self._chunks(encode(request, form, drops), None)) as chunks:
+            async for chunk in chunks:
+                if (tokens := prompt_tokens(chunk)) is not None:
+                    usage = Usage(input=tokens)
+                    return Response("", request.model, (), usage, provider=self.name, dropped=drops.paths)
+        raise BadResponse(
+            "llama.cpp did not tell the length of the prompt", provider=self.name, retryable=False
+        )
+
+    async def _chunks(self, body: str, calling: Calling | None) -> AsyncGenerator[str, None]:
+        """What one call of the engine says. Closing the iterator cancels it."""
         engine = await self._engine()
-        reply = Reply(self.name, request, keep)
         bridge = Bridge()
-        work = self._submit(_generate, engine, body, bridge)
+        work = self._submit(self._generate, engine, body, calling, bridge)
         work.add_done_callback(lambda _: bridge.end())
         self._bridges.add(bridge)
         try:
             while (chunk := await bridge.get()) is not None:
-                for event in reply.feed(chunk):
-                    yield event
+                yield chunk
             self._raise_outcome(work, bridge)
-            for event in reply.end():
-                yield event
-        except ProviderError as error:
-            error.provider = error.provider or self.name
-            raise
         finally:
             bridge.cancel()
             self._bridges.discard(bridge)
+
+    def _generate(self, engine: Engine, body: str, calling: Calling | None, bridge: Bridge) -> None:
+        """In a worker's thread."""
+        if bridge.cancelled:
+            return
+        if calling is not None:
+            self._proof.check(engine, calling)
+        engine.handle_chat_completions(body, bridge.put)
 
     async def _engine(self) -> Engine:
         """The one engine: whoever comes first loads it, the others wait for the same load."""
@@ -144,6 +204,8 @@ class LocalModel:
         if bridge.cancelled or work.cancelled():
             raise self._gone()
         error = work.exception()
+        if isinstance(error, AssayError):
+            raise error
         if isinstance(error, Exception):
             raise translate(error, self.name) from error
 
@@ -153,11 +215,6 @@ class LocalModel:
             provider=self.name,
             retryable=False,
         )
-
-
-def _generate(engine: Engine, body: str, bridge: Bridge) -> None:
-    if not bridge.cancelled:
-        engine.handle_chat_completions(body, bridge.put)
 
 
 def _failed(loading: Future[Engine]) -> bool:

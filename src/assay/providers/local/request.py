@@ -12,8 +12,10 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from assay.errors import RequestError, UnsupportedFeature
-from assay.providers.local.schema import Held
-from assay.types import Message, Refusal, Request, Sampling, Text, ToolChoice
+from assay.providers.local.form import Form
+from assay.providers.local.messages import rendered
+from assay.providers.translation import Drops
+from assay.types import Extra, Request, Sampling, replace
 
 Body: TypeAlias = dict[str, Any]
 
@@ -32,31 +34,38 @@ _RANGES: Final[dict[str, tuple[float, float]]] = {
     "min_p": (0, 1),
     "repeat_penalty": (0.1, 10),
 }
-_OWN_FIELDS: Final = frozenset({"min_p", "repeat_penalty"})
+_OWN_FIELDS: Final = ("min_p", "repeat_penalty")
 """Fields beyond the canonical ones that llama.cpp takes from `Request.extra`."""
 
-_ROLES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
-
-def encode(request: Request, held: Held | None) -> str:
+def encode(request: Request, form: Form, drops: Drops) -> str:
     """The body, as JSON; it always asks for a stream, with usage and with progress while the prompt is read.
 
     Raises UnsupportedFeature for what this model cannot do, RequestError for values out of range; both name
     the field.
     """
     _refuse(request)
+    told = form.calling.told if form.calling else None
     body: Body = {
-        "messages": _messages(request.messages),
+        "messages": rendered(request.messages, told, drops),
         "stream": True,
         "stream_options": {"include_usage": True},
         "return_progress": True,
         "max_tokens": MAX_TOKENS,
     }
     _add_sampling(body, request.sampling)
+    drops.enter("")
+    left_out = {
+        "user": request.user is not None,
+        "metadata": request.metadata is not None,
+        "service_tier": request.service_tier not in {None, "auto", "default"},
+    }
+    for field in filter(left_out.get, left_out):
+        drops.add(field)
     if request.extra is not None:
-        _add_own(body, request.extra.fields)
-    if held is not None:
-        body["grammar"] = held.grammar
+        _add_own(body, request.extra, drops)
+    if (grammar := form.grammar) is not None:
+        body["grammar"] = grammar
     try:
         return msgspec.json.encode(body).decode()
     except (TypeError, ValueError) as error:
@@ -64,49 +73,17 @@ def encode(request: Request, held: Held | None) -> str:
 
 
 def _refuse(request: Request) -> None:
-    choice = request.tool_choice or ToolChoice("auto")
     thinking = request.thinking
     refused = {
-        "tools": bool(request.tools) and choice.mode != "none",
-        "tool_choice": choice.mode not in {"auto", "none"},
         "modalities": not set(request.modalities) <= {"text"},
         "audio": request.audio is not None,
         "reasoning_effort": thinking is not None
         and (bool(thinking.enabled) or thinking.effort not in {None, "none"} or bool(thinking.budget_tokens)),
         "n": request.choices != 1,
-        "service_tier": request.service_tier not in {None, "auto", "default"},
     }
     for field, asked in refused.items():
         if asked:
             raise _unsupported(field, field)
-
-
-def _messages(messages: tuple[Message, ...]) -> list[Body]:
-    if not messages:
-        raise RequestError("There are no messages; say something to the model", param="messages")
-    if [message.role for message in messages[-2:]] == ["assistant", "assistant"]:
-        raise RequestError(
-            "The last two messages are both the assistant's; join them into one", param="messages"
-        )
-    return [_message(message, f"messages[{number}]") for number, message in enumerate(messages)]
-
-
-def _message(message: Message, place: str) -> Body:
-    if message.role not in _ROLES:
-        raise _unsupported(f"a message of role '{message.role}'", place)
-    if message.name is not None:
-        raise _unsupported("a name on a message", f"{place}.name")
-    texts: list[str] = []
-    for number, part in enumerate(message.parts):
-        where = f"{place}.content[{number}]"
-        if not isinstance(part, Text | Refusal):
-            raise _unsupported(f"a part of type {type(part).__name__}", where)
-        if isinstance(part, Text) and part.extra is not None and part.extra.fields:
-            raise _unsupported(", ".join(part.extra.fields), where)
-        texts.append(part.text)
-    if message.extra is not None and message.extra.fields:
-        raise _unsupported(", ".join(message.extra.fields), place)
-    return {"role": _ROLES[message.role], "content": "".join(texts)}
 
 
 def _add_sampling(body: Body, sampling: Sampling) -> None:
@@ -120,6 +97,7 @@ def _add_sampling(body: Body, sampling: Sampling) -> None:
         if "" in sampling.stop:
             raise RequestError("stop holds an empty text, which would stop at once; remove it", param="stop")
         body["stop"] = list(sampling.stop)
+        body["verbose"] = True  # the last chunk then says which of them it was
     if sampling.logit_bias:
         body["logit_bias"] = _logit_bias(sampling.logit_bias)
     if sampling.top_logprobs is not None:
@@ -147,11 +125,11 @@ def _logit_bias(biases: dict[str, float]) -> list[list[float]]:
     return [[int(token), float(bias)] for token, bias in biases.items()]
 
 
-def _add_own(body: Body, fields: dict[str, Any]) -> None:
-    for field, value in fields.items():
-        if field not in _OWN_FIELDS:
-            raise _unsupported(field, field)
-        _add(body, field, value)
+def _add_own(body: Body, extra: Extra, drops: Drops) -> None:
+    for field in _OWN_FIELDS:
+        _add(body, field, extra.fields.get(field))
+    others = {field: value for field, value in extra.fields.items() if field not in _OWN_FIELDS}
+    drops.take({}, replace(extra, fields=others), "")
 
 
 def _unsupported(what: str, param: str) -> UnsupportedFeature:

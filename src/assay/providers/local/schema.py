@@ -58,8 +58,8 @@ class Held:
     """A schema and the reply that must keep to it, fed as it comes."""
 
     def __init__(self, schema: dict[str, JSON], validator: Validator) -> None:
-        laid_out = msgspec.json.encode({**schema, "x-guidance": _LAYOUT}).decode()
-        self.grammar = f"%llguidance {{}}\nstart: %json {laid_out}"
+        self.rule = rule(schema)
+        self.grammar = f"%llguidance {{}}\nstart: {self.rule}"
         self._validator = validator
         self._texts: list[str] = []
         self._begun = False
@@ -103,24 +103,33 @@ def held(output: Output) -> Held | None:
             schema = ANY_OBJECT
         case SchemaOutput():
             schema = output.schema
-    validator = _validator(schema)
-    for place, keyword in _unheld(schema, "#"):
-        raise UnsupportedFeature(
-            f"The local model cannot be held to '{keyword}' (at {place} of the schema); leave it out and "
-            "check the reply, or choose another model",
-            param=PARAM,
-        )
-    return Held(schema, validator)
+    return Held(schema, validator(schema, "the schema", PARAM))
 
 
-def _validator(schema: dict[str, JSON]) -> Validator:
+def rule(schema: dict[str, JSON]) -> str:
+    """The right side of a grammar's rule for JSON that keeps to the schema, on one line."""
+    return f"%json {msgspec.json.encode({**schema, 'x-guidance': _LAYOUT}).decode()}"
+
+
+def validator(schema: dict[str, JSON], what: str, param: str) -> Validator:
+    """What checks a value. Errors name the schema as `what`; they are those of `held`."""
     import jsonschema_rs  # 30 ms, which only calls with a schema need
 
     try:
-        return jsonschema_rs.validator_for(schema, offline=True)
+        found = jsonschema_rs.validator_for(schema, offline=True)
+        msgspec.json.encode(schema)
     except (ValueError, TypeError, RecursionError) as error:
         said = getattr(error, "message", None) or str(error)
-        raise RequestError(f"This is not a JSON Schema that can be used: {said}", param=PARAM) from error
+        raise RequestError(
+            f"{what[0].upper() + what[1:]} is not a JSON Schema that can be used: {said}", param=param
+        ) from error
+    for place, keyword in _unheld(schema, "#"):
+        raise UnsupportedFeature(
+            f"The local model cannot be held to '{keyword}' (at {place} of {what}); leave it out and "
+            "check the reply, or choose another model",
+            param=param,
+        )
+    return found
 
 
 def _unheld(schema: JSON, place: str) -> Iterator[tuple[str, str]]:
