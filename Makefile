@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ASSAY := $(CURDIR)/$(BIN)/assay
 EXAMPLE := examples/support
+FRAMEWORKS := langgraph crewai openai_agents
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -47,6 +48,16 @@ up: model  ## Set up, run the loop once, serve on http://127.0.0.1:8700
 test: $(VENV)/.installed-dev model  ## Set up what the tests need and run them
 	$(BIN)/python -m pytest
 
+.venvs/%/.installed: examples/frameworks/%.lock
+	@echo "Installing from $<"
+	@$(PYTHON) -m venv --clear .venvs/$*
+	@.venvs/$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.PHONY: frameworks
+frameworks: $(VENV)/.installed-dev $(FRAMEWORKS:%=.venvs/%/.installed)  ## Run agents of other frameworks on the gateway
+	$(BIN)/python -m pytest tests/frameworks -m frameworks
+
 .PHONY: check
 check: $(VENV)/.installed-dev  ## Linters, types, layers, generated docs
 	$(BIN)/ruff format --check .
@@ -63,7 +74,8 @@ docs: $(VENV)/.installed  ## Write the generated pages of docs/reference
 lock:  ## Write the lock files again (needs uv)
 	uv pip compile -q pyproject.toml --universal --python-version 3.11 --extra local --extra console --group build --generate-hashes --no-annotate --no-header -o requirements.lock
 	uv pip compile -q pyproject.toml --universal --python-version 3.11 --extra local --extra console --group build --group dev --generate-hashes --no-annotate --no-header -c requirements.lock -o requirements-dev.lock
+	for name in $(FRAMEWORKS); do uv pip compile -q examples/frameworks/$$name.in --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -o examples/frameworks/$$name.lock; done
 
 .PHONY: clean
-clean:  ## Remove the environment and the example's store
-	rm -rf $(VENV) $(EXAMPLE)/.assay
+clean:  ## Remove the environments and the example's store
+	rm -rf $(VENV) .venvs $(EXAMPLE)/.assay
