@@ -157,8 +157,14 @@ class MessageStream:
             raise too_many()
         if not _says(event):
             return b""
-        if self._open is None or self._open.part == event.part:
+        if self._open is not None and self._open.part == event.part:
             return self._say(event) + self._drain()
+        if isinstance(event, ToolCallDelta) and event.part in self._calls:
+            if event.arguments.strip():
+                raise BadResponse("The upstream added to a tool call whose arguments were whole already")
+            return b""
+        if self._open is None:
+            return self._say(event)
         self._waiting.append(event)
         return self._drain()
 
@@ -187,12 +193,6 @@ class MessageStream:
         return b"" if block is None else block.close()
 
     def _say(self, event: Delta) -> bytes:
-        if self._open is None and isinstance(event, ToolCallDelta) and event.part in self._calls:
-            if event.arguments.strip():
-                raise BadResponse(
-                    "The upstream added to the arguments of a tool call that were whole already"
-                )
-            return b""
         block = self._open = self._open or self._block(event)
         if not isinstance(event, block.kinds):
             raise BadResponse(f"The upstream's part {event.part} changed its kind to {type(event).__name__}")
