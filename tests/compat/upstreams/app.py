@@ -1,8 +1,8 @@
 """The scripted upstreams as one ASGI app, and the thread that serves it. Replies are files in ../fixtures.
 
 The model's name upstream says what is played: `gpt-5.1--tools` answers with the fixture `tools`, and with
-`weather` once the request holds the results of the calls; `gpt-5.1--text.sevens` answers with `text` in pieces
-of seven bytes. Every request is checked against the SDK's own types and kept for the test to look at.
+`weather` once the request holds the results of the calls; `gpt-5.1--text.sevens` answers with `text` in
+pieces of seven bytes. Every request is checked against the SDK's own types and kept for the test to look at.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import queue
 import re
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from .seen import Seen
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+Check = Callable[[dict[str, Any]], list[str]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 
@@ -34,7 +35,7 @@ class Speaks:
 
     path: re.Pattern[str]
     key: tuple[str, str]
-    problems: Callable[[dict[str, Any]], list[str]]
+    problems: Check
     read: Callable[[dict[str, Any]], Seen]
     overloaded: int = 503
     bad_key: int = 401
@@ -47,7 +48,7 @@ _GENERATE = r"/v1beta/models/(?P<model>[^/:]+):(generateContent|streamGenerateCo
 DIALECTS = {
     "openai": Speaks(re.compile("/v1/chat/completions"), _KEYED, shape.chat_problems, seen.chat),
     "openai-responses": Speaks(re.compile("/v1/responses"), _KEYED, shape.responses_problems, seen.responses),
-    "compatible": Speaks(re.compile("/v1/chat/completions"), _KEYED, shape.chat_problems, seen.chat),
+    "compatible": Speaks(re.compile("/v1/chat/completions"), _KEYED, shape.compatible_problems, seen.chat),
     "anthropic": Speaks(
         re.compile("/v1/messages"),
         ("x-api-key", "upstream-key"),
@@ -57,18 +58,18 @@ DIALECTS = {
     ),
     "gemini": Speaks(re.compile(_GENERATE), _GOOGLE, shape.gemini_problems, seen.gemini, bad_key=400),
 }
-_OTHERS: dict[str, list[tuple[str, str, Callable[[dict[str, Any]], list[str]]]]] = {
-    "openai": [("/v1/embeddings", "embeddings", shape.embedding_problems)],
-    "compatible": [("/v1/embeddings", "embeddings", shape.embedding_problems)],
-    "anthropic": [("/v1/messages/count_tokens", "count", shape.anthropic_count_problems)],
+_OTHERS: dict[str, list[tuple[str, Check, str]]] = {
+    "openai": [("/v1/embeddings", shape.embedding_problems, "embeddings")],
+    "compatible": [("/v1/embeddings", shape.embedding_problems, "embeddings")],
+    "anthropic": [("/v1/messages/count_tokens", shape.anthropic_count_problems, "count")],
     "gemini": [
-        (r"/v1beta/models/(?P<model>[^/:]+):countTokens", "count", shape.gemini_count_problems),
+        (r"/v1beta/models/(?P<model>[^/:]+):countTokens", shape.gemini_count_problems, "count"),
         (
             r"/v1beta/models/(?P<model>[^/:]+):batchEmbedContents",
-            "embeddings",
             shape.gemini_embedding_problems,
+            "embeddings",
         ),
-        (r"/v1beta/models/(?P<model>[^/:]+):embedContent", "embedding", shape.gemini_embedding_problems),
+        (r"/v1beta/models/(?P<model>[^/:]+):embedContent", shape.gemini_embedding_problems, "embedding"),
     ],
 }
 STATUSES = {"invalid": 400, "too-long": 400, "no-model": 404, "rate": 429, "broken": 500}
@@ -94,15 +95,25 @@ class Exchange:
         return DIALECTS[self.provider].read(self.body)
 
 
+class ScriptedBreak(Exception):
+    """Makes the server close the connection in the middle of a reply."""
+
+
 class Upstreams:
     """Serves on a free port in a thread of its own; `url` of a provider is what its base_url starts with."""
 
     def __init__(self) -> None:
         self._exchanges: queue.Queue[Exchange] = queue.Queue()
+        self._mistakes: list[Exception] = []
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.origin = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         config = uvicorn.Config(
-            self._app, log_config=None, log_level="critical", lifespan="off", timeout_graceful_shutdown=1
+            self._app,
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",
+            timeout_graceful_shutdown=1,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
@@ -126,7 +137,9 @@ class Upstreams:
         self.taken()
 
     def taken(self) -> list[Exchange]:
-        """All that has arrived and was not taken yet."""
+        """All that has arrived and was not taken yet. Raises what went wrong here, if anything did."""
+        if self._mistakes:
+            raise self._mistakes.pop()
         found = []
         while True:
             try:
@@ -155,10 +168,15 @@ class Upstreams:
             body += message.get("body", b"")
             if not message.get("more_body"):
                 break
-        exchange, fixture = _understand(scope, body)
-        self._exchanges.put(exchange)
-        play = _Play(exchange, fixture, receive, send)
-        await play.run()
+        try:
+            exchange, fixture = _understand(scope, body)
+            self._exchanges.put(exchange)
+            await _Play(exchange, fixture, receive, send).run()
+        except ScriptedBreak:
+            raise
+        except Exception as mistake:
+            self._mistakes.append(mistake)
+            raise
 
 
 def _understand(scope: dict[str, Any], body: bytes) -> tuple[Exchange, str]:
@@ -168,15 +186,13 @@ def _understand(scope: dict[str, Any], body: bytes) -> tuple[Exchange, str]:
     query = scope["query_string"].decode()
     parsed = json.loads(body)
     speaks = DIALECTS[provider]
-    for pattern, check, fixture in _operations(provider):
-        if found := re.fullmatch(pattern, path):
-            break
-    else:
-        return Exchange(
-            provider, path, query, headers, parsed, "", False, [f"no such path: {path}"]
-        ), "missing"
+    found = _operation(provider, path)
+    if found is None:
+        lost = [f"no such path: {path}"]
+        return Exchange(provider, path, query, headers, parsed, "", False, lost), ""
+    match, check, fixture = found
     stream = path.endswith(":streamGenerateContent") if provider == "gemini" else parsed.get("stream") is True
-    model = found.groupdict().get("model") or parsed.get("model", "")
+    model = match.groupdict().get("model") or parsed.get("model", "")
     scenario = model.partition("--")[2]
     problems = check(parsed)
     name, wanted = speaks.key
@@ -189,11 +205,12 @@ def _understand(scope: dict[str, Any], body: bytes) -> tuple[Exchange, str]:
     return Exchange(provider, path, query, headers, parsed, scenario, stream, problems), fixture
 
 
-def _operations(provider: str) -> Iterator[tuple[str, Callable[[dict[str, Any]], list[str]], str]]:
+def _operation(provider: str, path: str) -> tuple[re.Match[str], Check, str] | None:
     speaks = DIALECTS[provider]
-    yield speaks.path.pattern, speaks.problems, ""
-    for pattern, fixture, check in _OTHERS.get(provider, ()):
-        yield pattern, check, fixture
+    for pattern, check, fixture in ((speaks.path, speaks.problems, ""), *_OTHERS.get(provider, ())):
+        if match := re.fullmatch(pattern, path):
+            return match, check, fixture
+    return None
 
 
 class _Play:
@@ -214,7 +231,7 @@ class _Play:
         elif (fault := getattr(self, "_" + scenario.replace("-", "_"), None)) is not None:
             await fault()
         else:
-            if scenario in {"tools", "reasoning"} and self.exchange.seen.results:
+            if scenario in {"tools", "indexed", "reasoning"} and self.exchange.seen.results:
                 scenario = "weather"
             await self._answer(scenario, pieces)
 
@@ -265,7 +282,7 @@ class _Play:
             body = self._file("text", "json")
             await self._head(200, [(b"content-type", b"application/json"), _length(body)])
             await self._piece(body[: len(body) // 2])
-        raise ConnectionAbortedError("as scripted")
+        raise ScriptedBreak
 
     async def _early(self) -> None:
         """A reply that ends as HTTP wants it, and before it should."""

@@ -39,7 +39,19 @@ def chat_problems(body: dict[str, Any]) -> list[str]:
         if body.get("stream")
         else chat.CompletionCreateParamsNonStreaming
     )
-    return problems(body, wanted)
+    return [problem for problem in problems(body, wanted) if not problem.endswith(TOLERATED)]
+
+
+TOLERATED = ("].annotations: unknown field",)
+"""What OpenAI takes without declaring it: callers send back the messages that they got."""
+
+
+def compatible_problems(body: dict[str, Any]) -> list[str]:
+    return [
+        problem
+        for problem in chat_problems(body)
+        if not problem.endswith("].reasoning_content: unknown field")
+    ]
 
 
 def responses_problems(body: dict[str, Any]) -> list[str]:
