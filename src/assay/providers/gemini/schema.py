@@ -168,7 +168,7 @@ def fixed_schema(schema: Schema, where: str, report: Report) -> Schema:
     """The schema as the API's own `Schema` message: what that has no field for is converted or reported.
 
     >>> fixed_schema({"type": ["integer", "null"], "exclusiveMinimum": 0}, "tools[0].parameters", print)
-    {'type': 'INTEGER', 'minimum': 1, 'nullable': True}
+    {'nullable': True, 'type': 'INTEGER', 'minimum': 1}
     >>> fixed_schema({"type": "number", "exclusiveMinimum": 0}, "tools[0].parameters", print)
     tools[0].parameters.exclusiveMinimum
     {'type': 'NUMBER', 'minimum': 0}
@@ -208,7 +208,7 @@ class _Fixed:
 
     def _keyword(self, found: Schema, schema: Schema, name: str, value: Any, at: str) -> None:
         match name:
-            case "type":
+            case "type" if isinstance(value, str | list):
                 self._type(found, value)
             case "const":
                 self._enum(found, [value], at)
@@ -220,7 +220,7 @@ class _Fixed:
                 found[name] = {inner: self.of(item, f"{at}.{inner}") for inner, item in value.items()}
             case "items" if isinstance(value, dict | bool):
                 found[name] = self.of(value, at)
-            case "format" if value in _FORMATS:
+            case "format" if isinstance(value, str) and value in _FORMATS:
                 found[name] = value
             case "exclusiveMinimum" | "exclusiveMaximum":
                 self._bound(found, schema, name, value, at)
@@ -297,10 +297,11 @@ class _Fixed:
         for number, part in enumerate(parts):
             at = f"{where}.allOf[{number}]"
             for name, value in self._followed(part, at).items():
-                if name == "properties" and isinstance(value, dict):
-                    merged[name] = {**value, **merged.get(name, {})}
-                elif name == "required" and isinstance(value, list):
-                    merged[name] = [*dict.fromkeys([*merged.get(name, ()), *value])]
+                known = merged.get(name)
+                if name == "properties" and isinstance(value, dict) and isinstance(known, dict):
+                    merged[name] = {**value, **known}
+                elif name == "required" and isinstance(value, list) and isinstance(known, list):
+                    merged[name] = [*known, *(item for item in value if item not in known)]
                 elif merged.setdefault(name, value) != value:
                     self._report(f"{at}.{name}")
         return merged
