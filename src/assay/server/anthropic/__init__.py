@@ -24,5 +24,14 @@ _FORWARDED = ("anthropic-version", "anthropic-beta")
 MESSAGES = Dialect(DIALECT, parse, write, MessageStream, encode_error, forwarded=_FORWARDED)
 """POST /v1/messages."""
 
-COUNT_TOKENS = Dialect(DIALECT, parse_count, write_count, MessageStream, encode_error, forwarded=_FORWARDED)
+COUNT_TOKENS = Dialect(
+    DIALECT,
+    parse_count,
+    write_count,
+    MessageStream,
+    encode_error,
+    _FORWARDED,
+    operation="count_tokens",
+    streamed=False,
+)
 """POST /v1/messages/count_tokens. Its calls are never streamed."""
