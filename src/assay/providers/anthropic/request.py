@@ -169,6 +169,9 @@ def _add_thinking(body: Body, request: Request, max_tokens: int, unthought: bool
     thinking = request.thinking
     if thinking is None:
         return
+    if request.wire is not None and request.wire.dialect == DIALECT:
+        _as_said(body, thinking, drops)
+        return
     word, _ = effort(thinking)
     if word == "none":
         body["thinking"] = {"type": "disabled"}
@@ -186,6 +189,20 @@ def _add_thinking(body: Body, request: Request, max_tokens: int, unthought: bool
     if chosen is not None:
         _add_display(chosen, thinking, drops)
         body["thinking"] = chosen
+
+
+def _as_said(body: Body, thinking: Thinking, drops: Drops) -> None:
+    """For a caller of this dialect, who knows what the model takes."""
+    if thinking.effort is not None:
+        body["output_config"] = {"effort": thinking.effort}
+    if thinking.enabled is False:
+        body["thinking"] = {"type": "disabled"}
+    elif thinking.enabled or thinking.budget_tokens is not None:
+        tokens = thinking.budget_tokens
+        body["thinking"] = (
+            {"type": "adaptive"} if tokens is None else {"type": "enabled", "budget_tokens": tokens}
+        )
+        _add_display(body["thinking"], thinking, drops)
 
 
 _NO_THINKING = Thinking()

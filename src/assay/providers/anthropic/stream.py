@@ -66,7 +66,7 @@ class WireEvent(msgspec.Struct):
     index: int | None = None
     delta: WireDelta | None = None
     message: WireMessage | None = None
-    content_block: msgspec.Raw | None = None
+    content_block: msgspec.Raw = msgspec.Raw()
     usage: WireUsage | None = None
     error: Any = None
 
@@ -183,7 +183,7 @@ class MessageStream:
     def _block(self, wire: WireEvent) -> Sequence[Event]:
         if not self._started:
             raise ValueError("content_block_start came before message_start")
-        if wire.index is None or wire.content_block is None:
+        if wire.index is None or not bytes(wire.content_block):
             raise ValueError("content_block_start has no index or no content_block")
         if wire.index in self._open:
             raise ValueError(f"the block {wire.index} was started twice")

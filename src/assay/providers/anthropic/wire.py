@@ -13,7 +13,7 @@ from assay.providers.anthropic.stream import MessageStream
 from assay.providers.anthropic.vocabulary import DIALECT, VERSION
 from assay.providers.base import Encoded
 from assay.providers.translation import with_model
-from assay.types import Request, Response, WireCall
+from assay.types import Operation, Request, Response, WireCall
 
 _VERSION = "anthropic-version"
 _BETA = "anthropic-beta"
@@ -25,7 +25,7 @@ class Anthropic:
     `max_tokens` is the limit of a reply where the caller sets none: the API needs one. `clock` (seconds since
     1970) turns a Retry-After date into seconds where the upstream does not tell its own time.
 
-    >>> from assay.types import Request, user
+    >>> from assay.types import Operation, Request, user
     >>> path, body, dropped, headers = Anthropic().encode(Request("claude-opus-5", (user("Hi"),)))
     >>> path, body
     ('/messages', b'{"model":"claude-opus-5","max_tokens":4096,"messages":[{"role":"user","content":"Hi"}]}')
@@ -34,6 +34,7 @@ class Anthropic:
     """
 
     dialect = DIALECT
+    operations: frozenset[Operation] = frozenset({"chat", "count_tokens"})
 
     def __init__(self, *, max_tokens: int = 4096, clock: Callable[[], float] = time.time) -> None:
         self._max_tokens = max_tokens
