@@ -38,15 +38,21 @@ __all__ = [
 _whole = partial(parse_generate, stream=False)
 _streamed = partial(parse_generate, stream=True)
 
-GENERATE = Dialect(DIALECT, _whole, write_generate, SseEncoder, encode_error)
+GENERATE = Dialect(DIALECT, _whole, write_generate, SseEncoder, encode_error, streamed=False)
 """POST /v1beta/models/{model}:generateContent."""
-STREAM_SSE = Dialect(DIALECT, _streamed, write_generate, SseEncoder, encode_error)
+STREAM_SSE = Dialect(DIALECT, _streamed, write_generate, SseEncoder, encode_error, streamed=True)
 """POST /v1beta/models/{model}:streamGenerateContent?alt=sse."""
-STREAM_ARRAY = Dialect(DIALECT, _streamed, write_generate, ArrayEncoder, encode_error)
+STREAM_ARRAY = Dialect(DIALECT, _streamed, write_generate, ArrayEncoder, encode_error, streamed=True)
 """POST /v1beta/models/{model}:streamGenerateContent, without alt=sse."""
-EMBED = Dialect(DIALECT, parse_embed, write_embed, no_stream, encode_error)
+EMBED = Dialect(
+    DIALECT, parse_embed, write_embed, no_stream, encode_error, operation="embeddings", streamed=False
+)
 """POST /v1beta/models/{model}:embedContent."""
-BATCH_EMBED = Dialect(DIALECT, parse_batch, write_batch, no_stream, encode_error)
+BATCH_EMBED = Dialect(
+    DIALECT, parse_batch, write_batch, no_stream, encode_error, operation="embeddings", streamed=False
+)
 """POST /v1beta/models/{model}:batchEmbedContents."""
-COUNT_TOKENS = Dialect(DIALECT, parse_count, write_count, no_stream, encode_error)
+COUNT_TOKENS = Dialect(
+    DIALECT, parse_count, write_count, no_stream, encode_error, operation="count_tokens", streamed=False
+)
 """POST /v1beta/models/{model}:countTokens."""

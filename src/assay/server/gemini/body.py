@@ -8,7 +8,7 @@ refuse fields that the API does not have. What is Any here is handed on as it is
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import inspect
@@ -255,7 +255,7 @@ def decode(kind: type[T], body: bytes) -> T:
 def _other_form(kind: type[T], body: bytes) -> T:
     """Of a body that is not in the plain form."""
     try:
-        plain = _plain(msgspec.json.decode(body), inspect.type_info(kind), "")
+        plain = _plain(msgspec.json.decode(body), kind, "")
         return msgspec.convert(plain, kind, strict=False)
     except (ValueError, RecursionError) as error:
         raise body_error(error, _known()) from error
@@ -266,30 +266,55 @@ def _decoder(kind: type[Any]) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind, strict=False)
 
 
-def _plain(value: Any, kind: inspect.Type, path: str) -> Any:
+class _Field(NamedTuple):
+    """What `_plain` needs to know of a field: its name on the wire, and what its values are made of."""
+
+    wire: str
+    is_list: bool
+    object: type[msgspec.Struct] | None
+
+
+@cache
+def _fields(kind: type[msgspec.Struct]) -> dict[str, _Field]:
+    """By both of their names."""
+    found: dict[str, _Field] = {}
+    info = inspect.type_info(kind)
+    assert isinstance(info, inspect.StructType)
+    for field in info.fields:
+        of = field.type
+        if isinstance(of, inspect.UnionType):
+            of = next(one for one in of.types if not isinstance(one, inspect.NoneType))
+        is_list = isinstance(of, inspect.ListType)
+        if isinstance(of, inspect.ListType):
+            of = of.item_type
+        inner = of.cls if isinstance(of, inspect.StructType) else None
+        found[field.name] = found[field.encode_name] = _Field(field.encode_name, is_list, inner)
+    return found
+
+
+def _plain(value: Any, kind: type[msgspec.Struct], path: str) -> Any:
     """`value` with camelCase names and with lists where `kind` has them; what is free JSON is left alone."""
-    if value is None:
-        return None
-    match kind:
-        case inspect.UnionType(types=types):
-            return _plain(value, next(one for one in types if not isinstance(one, inspect.NoneType)), path)
-        case inspect.ListType(item_type=item):
-            values = value if isinstance(value, list) else [value]
-            return [_plain(one, item, f"{path}[{number}]") for number, one in enumerate(values)]
-        case inspect.StructType(fields=fields) if isinstance(value, dict):
-            known = {field.name: field for field in fields}
-            known |= {field.encode_name: field for field in fields}
-            found: dict[str, Any] = {}
-            for name, given in value.items():
-                field = known.get(name)
-                wire = field.encode_name if field else name
-                at = f"{path}.{wire}" if path else wire
-                if wire in found:
-                    raise RequestError(f"'{at}' is given twice, in camelCase and in snake_case", param=at)
-                found[wire] = _plain(given, field.type, at) if field else given
-            return found
-        case _:
-            return value
+    if not isinstance(value, dict):
+        return value
+    known = _fields(kind)
+    found: dict[str, Any] = {}
+    for name, given in value.items():
+        field = known.get(name)
+        if field is None:
+            found[name] = given
+            continue
+        at = f"{path}.{field.wire}" if path else field.wire
+        if field.wire in found:
+            raise RequestError(f"'{at}' is given twice, in camelCase and in snake_case", param=at)
+        inner = field.object
+        if given is not None and field.is_list:
+            values = given if isinstance(given, list) else [given]
+            if inner is not None:
+                values = [_plain(one, inner, f"{at}[{number}]") for number, one in enumerate(values)]
+            found[field.wire] = values
+        else:
+            found[field.wire] = given if inner is None else _plain(given, inner, at)
+    return found
 
 
 @cache

@@ -258,20 +258,21 @@ class SseEncoder:
 class ArrayEncoder:
     """One JSON array whose elements are sent one by one. Ended, Completed and errors close it.
 
-    After `wire`, the elements are the upstream's own, and Ended only closes the array.
+    After `wire` the elements are the upstream's own and Ended only closes the array, as do no bytes (`b""`)
+    after a chunk that gave a reason to finish.
 
     >>> encoder = ArrayEncoder()
     >>> encoder.wire(b'data: {"a": 1}\\r\\n\\r\\ndata: {"b": 2}\\r\\n\\r\\n') + encoder.encode(Ended())
     b'[{"a": 1}\\r\\n,\\r\\n{"b": 2}\\r\\n]'
     """
 
-    __slots__ = ("_begun", "_chunks", "_closed", "_frames")
+    __slots__ = ("_begun", "_chunks", "_closed", "_finished", "_frames")
     content_type = b"application/json"
 
     def __init__(self, options: Options | None = None) -> None:
         self._chunks = Chunks(options or Options())
         self._frames: SseDecoder | None = None
-        self._begun = self._closed = False
+        self._begun = self._closed = self._finished = False
 
     def encode(self, event: Event) -> bytes:
         """Raises UnsupportedFeature for a part that the API has no place for."""
@@ -283,7 +284,12 @@ class ArrayEncoder:
     def wire(self, data: bytes) -> bytes:
         if self._frames is None:
             self._frames = SseDecoder()
-        return self._elements([text.encode() for _, text in self._frames.feed(data)])
+        if not data:
+            return self._close() if self._finished else b""
+        chunks = [text.encode() for _, text in self._frames.feed(data)]
+        if chunks:
+            self._finished = b'"finishReason"' in chunks[-1] or b'"blockReason"' in chunks[-1]
+        return self._elements(chunks)
 
     def error(self, error: AssayError) -> bytes:
         """The last element of a stream that failed, and the end of the array."""
