@@ -20,11 +20,14 @@ from assay.gateway import Route, gateway
 from assay.prices import Listed, Pricing, free, listed, look_up
 from assay.prompts import PromptTemplate
 from assay.prompts.store import PromptStore, Synced
+from assay.providers.anthropic import Anthropic
 from assay.providers.base import Upstream, WireFormat
+from assay.providers.gemini import Gemini
 from assay.providers.http import HttpUpstream
 from assay.providers.local import LocalModel
 from assay.providers.local.model import CONTEXT_TOKENS, SLOTS
 from assay.providers.openai_chat import OpenAIChat
+from assay.providers.openai_responses import OpenAIResponses
 from assay.providers.scripted import Scripted
 from assay.providers.transport import Transport
 from assay.providers.weights import find
@@ -250,12 +253,18 @@ def _wires(settings: ProviderSettings) -> list[WireFormat]:
     """The APIs of a remote provider, the one for callers of another dialect first."""
     match settings.dialect:
         case "openai":
-            return [OpenAIChat(extensions=False)]
+            return [OpenAIChat(extensions=False), OpenAIResponses()]
         case "compatible":
             # These servers take and give more than OpenAI itself, which refuses what it does not know.
             return [OpenAIChat()]
+        case "openai-responses":
+            return [OpenAIResponses()]
+        case "anthropic":
+            return [Anthropic() if settings.max_tokens is None else Anthropic(max_tokens=settings.max_tokens)]
+        case "gemini":
+            return [Gemini()]
         case _:
-            raise ConfigError(f"The dialect {settings.dialect} is not served yet")
+            raise AssertionError(f"{settings.dialect} is not spoken over HTTP")
 
 
 _CARRIES: Final[dict[str, tuple[str, ...]]] = {

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from assay.errors import AssayError
-from assay.types import Event, Request, Response, WireCall
+from assay.types import Event, Operation, Request, Response, WireCall
 
 
 class Upstream(Protocol):
@@ -69,6 +69,8 @@ class WireFormat(Protocol):
 
     dialect: str
     """The dialect of the callers whose bytes `forward` takes."""
+    operations: frozenset[Operation]
+    """What the API can be asked for."""
 
     def encode(self, request: Request) -> Encoded:
         """Raises UnsupportedFeature for what it cannot carry, be it an operation or a part of a message."""

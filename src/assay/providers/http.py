@@ -32,14 +32,14 @@ class HttpUpstream:
     """One provider, by the APIs that it has. `base_url` is what stands before the wire formats' paths.
 
     A call whose caller speaks the dialect of one of the `wires` goes through that one, in the caller's own
-    bytes where they still say it; any other is translated by the first. `api_key` may be None.
+    bytes where they still say it; any other is translated by the first that can. `api_key` may be None.
     """
 
     def __init__(
         self, name: str, wires: Sequence[WireFormat], base_url: str, api_key: str | None, transport: Transport
     ) -> None:
         self.name = name
-        self._wires = {wire.dialect: wire for wire in reversed(wires)}
+        self._wires = {wire.dialect: wire for wire in wires}
         self._first = wires[0]
         self._base_url = base_url.rstrip("/")
         self._headers = {id(wire): wire.headers(api_key) for wire in wires}
@@ -54,7 +54,7 @@ class HttpUpstream:
     async def __call__(self, request: Request) -> AsyncIterator[Event]:
         """Closing the iterator closes the connection, so that the upstream stops working."""
         own = None if request.wire is None else self._wires.get(request.wire.dialect)
-        wire, said = own or self._first, None if own is None else request.verbatim
+        wire, said = own or self._translator(request), None if own is None else request.verbatim
         verbatim = said is not None
         try:
             encoded = wire.encode(request) if said is None else wire.forward(request, said)
@@ -92,6 +92,11 @@ class HttpUpstream:
 
     async def aclose(self) -> None:
         """Nothing: the transport belongs to whoever opened it."""
+
+    def _translator(self, request: Request) -> WireFormat:
+        """The first API that can be asked for this; where none can, the first says so."""
+        able = (wire for wire in self._wires.values() if request.operation in wire.operations)
+        return next(able, self._first)
 
     async def _refusal(self, wire: WireFormat, reply: HttpReply) -> AssayError:
         """The error for a status that is not 200, whatever becomes of the rest of its body."""

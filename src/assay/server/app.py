@@ -16,7 +16,7 @@ import msgspec
 from assay.app import App
 from assay.config import is_loopback
 from assay.errors import AssayError, AuthError, NotFound, RequestError, StorageError
-from assay.server import openai_chat
+from assay.server import models, routes
 from assay.server.asgi import (
     JSON_TYPE,
     ASGIApp,
@@ -29,9 +29,10 @@ from assay.server.asgi import (
     respond,
 )
 from assay.server.calls import answer
-from assay.server.dialect import Dialect
 
 log = logging.getLogger("assay.server")
+
+_MODELS = re.compile(r"/v1(?:beta|alpha)?/models(?:/(?P<name>.+))?")
 
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -57,8 +58,6 @@ class Server:
         self._app = app
         self._pages = pages
         self._endpoints: dict[tuple[str, str], Endpoint] = {
-            ("POST", "/v1/chat/completions"): self._calls(openai_chat.CHAT_COMPLETIONS),
-            ("GET", "/v1/models"): self._models,
             ("GET", "/healthz"): self._health,
             ("GET", "/readyz"): self._ready,
         }
@@ -75,15 +74,12 @@ class Server:
         except CallerGone:
             return
         except AssayError as error:
-            status, body = openai_chat.encode_error(error)
+            status, body = _in_the_callers_words(scope, error)
             await respond(send, status, body, [JSON_TYPE, *_retry_after(error)])
         except Exception:
             log.exception("%s %s failed in a way that nobody foresaw", scope["method"], scope["path"])
-            status, body = openai_chat.encode_error(
-                AssayError(
-                    "Assay failed on this request. That is a defect of Assay; its log has the details."
-                )
-            )
+            failed = "Assay failed on this request. That is a defect of Assay; its log has the details."
+            status, body = _in_the_callers_words(scope, AssayError(failed))
             # When a reply has begun already, uvicorn refuses another and closes the connection.
             with suppress(RuntimeError):
                 await respond(send, status, body)
@@ -111,32 +107,23 @@ class Server:
         endpoint = self._endpoints.get((method, path))
         if endpoint is not None:
             return endpoint
-        if path in self._paths:
+        found = routes.call(scope)
+        if found is not None and method == "POST":
+            return partial(answer, self._app, *found)
+        if found is not None or path in self._paths:
             raise MethodNotAllowed(f"{method} is not served at {path}")
-        if method == "GET" and (model := re.fullmatch(r"/v1/models/(.+)", path)):
-            return self._model(model[1])
-        if self._pages is not None and not path.startswith("/v1/"):
+        if method == "GET" and (model := _MODELS.fullmatch(path)):
+            return partial(self._models, name=model["name"])
+        if self._pages is not None and not path.startswith(routes.API_PATHS):
             return self._pages
-        raise NotFound(f"There is nothing at {path}; the API is below /v1, for example /v1/chat/completions")
+        raise NotFound(
+            f"There is nothing at {path}; calls go to /v1/chat/completions, /v1/responses, /v1/embeddings, "
+            "/v1/messages or /v1beta/models/MODEL:generateContent"
+        )
 
-    def _calls(self, dialect: Dialect, model: str = "") -> Endpoint:
-        return partial(answer, self._app, dialect, model)
-
-    async def _models(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        models = [_model(info.name, info.provider) for info in self._app.models]
-        await respond(send, 200, msgspec.json.encode({"object": "list", "data": models}))
-
-    def _model(self, name: str) -> Endpoint:
-        async def one(_scope: Scope, _receive: Receive, send: Send) -> None:
-            for info in self._app.models:
-                if info.name == name:
-                    await respond(send, 200, msgspec.json.encode(_model(name, info.provider)))
-                    return
-            raise NotFound(
-                f"Model {name!r} is not configured; GET /v1/models lists what is", code="model_not_found"
-            )
-
-        return one
+    async def _models(self, scope: Scope, _receive: Receive, send: Send, *, name: str | None) -> None:
+        body = models.listed(self._app, scope) if name is None else models.one(self._app, scope, name)
+        await respond(send, 200, body)
 
     async def _health(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """The process answers."""
@@ -161,11 +148,11 @@ class Server:
         await respond(send, 200 if problem is None else 503, msgspec.json.encode(body))
 
 
+def _in_the_callers_words(scope: Scope, error: AssayError) -> tuple[int, bytes]:
+    return routes.ERRORS[routes.family(scope)](error)
+
+
 def _retry_after(error: AssayError) -> Headers:
     if error.retry_after_s is None:
         return []
     return [(b"retry-after", str(ceil(error.retry_after_s)).encode())]
-
-
-def _model(name: str, provider: str) -> dict[str, object]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": provider}

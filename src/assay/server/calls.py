@@ -96,7 +96,7 @@ async def _understand(app: App, dialect: Dialect, model: str, body: bytes, scope
             whole = request if resolved is request else None
             request = resolved
     except RequestError as error:
-        glanced = _glance(dialect.name, body, model)
+        glanced = _glance(dialect, body, model)
         if glanced is None:
             raise
         request, options, problem, whole = glanced, None, error, glanced
@@ -104,7 +104,7 @@ async def _understand(app: App, dialect: Dialect, model: str, body: bytes, scope
     return Parsed(replace(request, wire=WireCall(dialect.name, body, headers, whole, problem)), options)
 
 
-def _glance(dialect: str, body: bytes, model: str) -> Request | None:
+def _glance(dialect: Dialect, body: bytes, model: str) -> Request | None:
     """The little that is needed to hand on a body that Assay cannot make sense of; None if not even that."""
     try:
         fields: Any = msgspec.json.decode(body)
@@ -113,11 +113,11 @@ def _glance(dialect: str, body: bytes, model: str) -> Request | None:
     if not isinstance(fields, dict):
         return None
     name = model or fields.get("model")
-    stream = fields.get("stream", False)
+    stream = fields.get("stream", False) if dialect.streamed is None else dialect.streamed
     if not isinstance(name, str) or not isinstance(stream, bool | None):
         return None
-    said = Message("user", (Opaque(dialect, fields),))
-    return Request(name, (said,), stream=bool(stream))
+    said = Message("user", (Opaque(dialect.name, fields),))
+    return Request(name, (said,), operation=dialect.operation, stream=bool(stream))
 
 
 # --- answering -----------------------------------------------------------------------------------

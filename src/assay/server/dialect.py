@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from assay.errors import AssayError
-from assay.types import Event, Request, Response
+from assay.types import Event, Operation, Request, Response
 
 if TYPE_CHECKING:
     from assay.app import App
@@ -55,7 +55,8 @@ class Dialect:
 
     `parse` gets the body and the model's name in the path ("" where the API has it in the body). It raises
     RequestError with `param` naming the field. `write` and `stream` get None for options where the body could
-    not be parsed and was handed on all the same. `forwarded` are the request headers (lower case) that an
+    not be parsed and was handed on all the same. `streamed` is None where the body says whether a stream is
+    wanted. `forwarded` are the request headers (lower case) that an
     upstream of the same dialect shall see. `resolve` puts what the call refers to and the store knows into
     the request; it gives the same request back where there is nothing, and raises NotFound.
     """
@@ -66,4 +67,6 @@ class Dialect:
     stream: Callable[[Any], ReplyEncoder]
     error: Callable[[AssayError], tuple[int, bytes]]
     forwarded: tuple[str, ...] = ()
+    operation: Operation = "chat"
+    streamed: bool | None = None
     resolve: Callable[[App, Parsed], Awaitable[Request]] | None = None

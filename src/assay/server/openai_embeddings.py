@@ -162,5 +162,5 @@ def _no_stream(_options: Any) -> ReplyEncoder:
     raise UnsupportedFeature("Embeddings have no streamed form; leave out 'stream'", param="stream")
 
 
-EMBEDDINGS = Dialect(DIALECT, parse, write, _no_stream, encode_error)
+EMBEDDINGS = Dialect(DIALECT, parse, write, _no_stream, encode_error, operation="embeddings", streamed=False)
 """POST /v1/embeddings."""

@@ -16,7 +16,7 @@ from assay.providers.gemini.reply import decode_count, decode_reply
 from assay.providers.gemini.request import encode_count, encode_request, to_json
 from assay.providers.gemini.stream import ContentStream, decode_array
 from assay.providers.gemini.vocabulary import DIALECT, path, resource
-from assay.types import Request, Response, WireCall
+from assay.types import Operation, Request, Response, WireCall
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _LIST = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -29,13 +29,14 @@ class Gemini:
     `json_schemas=False` is for an upstream that knows only the API's older, narrower fields for schemas.
     `clock` (seconds since 1970) turns a Retry-After date into seconds where the upstream tells no time.
 
-    >>> from assay.types import Request, user
+    >>> from assay.types import Operation, Request, user
     >>> path, body, *_ = Gemini().encode(Request("gemini-2.5-flash", (user("Hi"),)))
     >>> path, body
     ('/models/gemini-2.5-flash:generateContent', b'{"contents":[{"role":"user","parts":[{"text":"Hi"}]}]}')
     """
 
     dialect = DIALECT
+    operations: frozenset[Operation] = frozenset({"chat", "embeddings", "count_tokens"})
 
     def __init__(self, *, json_schemas: bool = True, clock: Callable[[], float] = time.time) -> None:
         self._json_schemas = json_schemas

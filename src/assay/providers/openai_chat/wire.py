@@ -16,7 +16,7 @@ from assay.providers.openai_chat.request import encode_request, to_json
 from assay.providers.openai_chat.stream import ChatStream
 from assay.providers.openai_chat.vocabulary import DIALECT
 from assay.providers.translation import with_model
-from assay.types import Request, Response, WireCall
+from assay.types import Operation, Request, Response, WireCall
 
 _USAGE = msgspec.Raw(b'{"include_usage":true}')
 
@@ -29,13 +29,14 @@ class OpenAIChat:
     with `extensions=False` the first raises UnsupportedFeature and the others are left out. `clock` (seconds
     since 1970) turns a Retry-After date into seconds where the upstream does not tell its own time.
 
-    >>> from assay.types import Request, user
+    >>> from assay.types import Operation, Request, user
     >>> path, body, *_ = OpenAIChat().encode(Request("gpt-4o-mini", (user("Hi"),)))
     >>> path, body
     ('/chat/completions', b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Hi"}]}')
     """
 
     dialect = DIALECT
+    operations: frozenset[Operation] = frozenset({"chat", "embeddings"})
 
     def __init__(self, *, extensions: bool = True, clock: Callable[[], float] = time.time) -> None:
         self._extensions = extensions

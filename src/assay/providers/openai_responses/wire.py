@@ -13,7 +13,7 @@ from assay.providers.openai_responses.reply import decode_count, decode_reply
 from assay.providers.openai_responses.request import encode_request, forwarded
 from assay.providers.openai_responses.stream import ResponseStream
 from assay.providers.openai_responses.vocabulary import DIALECT
-from assay.types import Request, Response, WireCall
+from assay.types import Operation, Request, Response, WireCall
 
 PATH: Final = "/responses"
 COUNT_PATH: Final = "/responses/input_tokens"
@@ -27,13 +27,14 @@ class OpenAIResponses:
     OpenAI's own: `top_k` and the readable text of earlier reasoning are sent, which OpenAI refuses. `clock`
     (seconds since 1970) turns a Retry-After date into seconds where the upstream does not tell its own time.
 
-    >>> from assay.types import Request, user
+    >>> from assay.types import Operation, Request, user
     >>> path, body, *_ = OpenAIResponses().encode(Request("gpt-5", (user("Hi"),)))
     >>> path, body
     ('/responses', b'{"model":"gpt-5","input":[{"role":"user","content":"Hi"}],"store":false}')
     """
 
     dialect = DIALECT
+    operations: frozenset[Operation] = frozenset({"chat", "count_tokens"})
 
     def __init__(self, *, extensions: bool = False, clock: Callable[[], float] = time.time) -> None:
         self._extensions = extensions
