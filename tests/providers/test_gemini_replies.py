@@ -606,8 +606,9 @@ _SOUP = st.recursive(
         st.sampled_from(
             [
                 "candidates", "content", "parts", "text", "thought", "functionCall", "name", "args",
-                "inlineData", "mimeType", "data", "finishReason", "index", "usageMetadata", "promptTokenCount",
-                "promptFeedback", "blockReason", "error", "code", "message", "status", "details", "@type",
+                "inlineData", "mimeType", "data", "finishReason", "index", "usageMetadata",
+                "promptTokenCount", "promptFeedback", "blockReason", "error", "code", "message", "status",
+                "details", "@type",
                 "logprobsResult", "chosenCandidates", "embeddings", "embedding", "values", "totalTokens",
                 "responseId", "createTime",
             ]
