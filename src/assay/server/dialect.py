@@ -67,6 +67,6 @@ class Dialect:
     stream: Callable[[Any], ReplyEncoder]
     error: Callable[[AssayError], tuple[int, bytes]]
     forwarded: tuple[str, ...] = ()
+    resolve: Callable[[App, Parsed], Awaitable[Request]] | None = None
     operation: Operation = "chat"
     streamed: bool | None = None
-    resolve: Callable[[App, Parsed], Awaitable[Request]] | None = None

@@ -10,8 +10,8 @@ import msgspec
 
 from assay.errors import UnsupportedFeature
 from assay.providers.openai_chat.errors import error_in_stream
-from assay.providers.openai_chat.reply import bad_response
 from assay.providers.openai_chat.vocabulary import DIALECT, WireUsage, usage_from
+from assay.providers.refusal import bad_response
 from assay.providers.translation import Drops
 from assay.types import JSON, Message, Opaque, Request, Response, Text
 

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from assay.errors import BadResponse
 from assay.providers.openai_chat.errors import error_in_stream
 from assay.providers.openai_chat.vocabulary import (
     DIALECT,
@@ -23,6 +22,7 @@ from assay.providers.openai_chat.vocabulary import (
     logprobs_from,
     usage_from,
 )
+from assay.providers.refusal import bad_response
 from assay.types import (
     Audio,
     Choice,
@@ -36,8 +36,6 @@ from assay.types import (
     Text,
     ToolCall,
 )
-
-EXCERPT_CHARS = 200
 
 
 class WireFunction(msgspec.Struct):
@@ -208,12 +206,3 @@ def decode_base64(text: str) -> bytes:
         return b64decode(text, validate=True)
     except binascii.Error as error:
         raise ValueError(f"sound that is not base64: {error}") from error
-
-
-def bad_response(what: str, body: bytes | str, error: BaseException | None = None) -> BadResponse:
-    """Names the fault, and shows the beginning of what came."""
-    text = body if isinstance(body, str) else body[: 4 * EXCERPT_CHARS].decode("utf-8", "replace")
-    excerpt = text[:EXCERPT_CHARS] + ("..." if len(text) > EXCERPT_CHARS else "")
-    reason = f" ({error})" if error is not None else ""
-    shown = f"; it begins with: {excerpt}" if excerpt.strip() else "; it is empty"
-    return BadResponse(f"The upstream sent {what}{reason}{shown}", upstream_status=200, body=excerpt)

@@ -17,7 +17,6 @@ from assay.providers.openai_chat.errors import error_in_stream
 from assay.providers.openai_chat.reply import (
     WireAudio,
     WireToolCall,
-    bad_response,
     decode_base64,
     made_up_id,
 )
@@ -31,6 +30,7 @@ from assay.providers.openai_chat.vocabulary import (
     logprobs_from,
     usage_from,
 )
+from assay.providers.refusal import bad_response
 from assay.types import (
     AudioDelta,
     Delta,

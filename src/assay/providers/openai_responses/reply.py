@@ -13,7 +13,7 @@ import msgspec
 
 from assay.errors import AssayError, BadResponse
 from assay.providers.openai_chat.errors import error_in_stream
-from assay.providers.openai_chat.reply import bad_response, made_up_id
+from assay.providers.openai_chat.reply import made_up_id
 from assay.providers.openai_chat.vocabulary import WireLogprob
 from assay.providers.openai_responses.vocabulary import (
     DIALECT,
@@ -22,6 +22,7 @@ from assay.providers.openai_responses.vocabulary import (
     tokens_from,
     usage_from,
 )
+from assay.providers.refusal import bad_response
 from assay.types import (
     Choice,
     Extra,

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from assay.errors import BadResponse
-from assay.providers.openai_chat.reply import bad_response, made_up_id
+from assay.providers.openai_chat.reply import made_up_id
 from assay.providers.openai_chat.vocabulary import DONE, WireLogprob
 from assay.providers.openai_responses.reply import (
     Kind,
@@ -29,6 +29,7 @@ from assay.providers.openai_responses.reply import (
     told,
 )
 from assay.providers.openai_responses.vocabulary import DIALECT, finish_from, tokens_from, usage_from
+from assay.providers.refusal import bad_response
 from assay.types import (
     Ended,
     Event,
