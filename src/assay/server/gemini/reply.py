@@ -102,7 +102,7 @@ def _candidate(choice: Choice, number: int, options: Options, dropped: list[str]
     for index, part in enumerate(choice.message.parts):
         at = f"choices[{number}].message.parts[{index}]"
         match part:
-            case ToolCall() if arguments(part.arguments) is None:
+            case ToolCall(kind="function") if arguments(part.arguments) is None:
                 broken.append(part)
             case Reasoning() if not options.include_thoughts and part.signature is None:
                 continue
