@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from assay.trace.rows import dollars
 from assay.trace.span import OpenSpan, Span, Tracer, current_span, error_type, new_span_id, new_trace_id
-from assay.trace.store import SpanNode, TraceStore, TraceSummary
+from assay.trace.store import SpanNode, TraceStore, TraceSummary, conversation_of
 from assay.trace.writer import SpanWriter, WriterState
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "TraceSummary",
     "Tracer",
     "WriterState",
+    "conversation_of",
     "current_span",
     "dollars",
     "error_type",

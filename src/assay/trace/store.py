@@ -138,15 +138,7 @@ class TraceStore:
         Raises NotFound when there is, but nobody kept what was said.
         """
         span = self.response(response_id, key_id=key_id)
-        if span is None:
-            return None
-        if not span.input and not span.output:
-            raise NotFound(
-                f"The response {response_id} is known, but what was said was not recorded; "
-                "set capture_content = true under [trace] in assay.toml, or send the whole conversation",
-                code="content_not_captured",
-            )
-        return (*span.input, *span.output)
+        return None if span is None else conversation_of(span)
 
     def forget_response(self, response_id: str, *, key_id: str | None = None) -> bool:
         """Nobody finds the reply by this id any more; the span stays. Whether there was one to be found."""
@@ -227,6 +219,17 @@ def _tree(found: Iterable[Span]) -> list[SpanNode]:
 
     roots = [span for parent, below in children.items() if parent not in ids for span in below]
     return [node(span) for span in sorted(roots, key=lambda span: span.start_ns)]
+
+
+def conversation_of(span: Span) -> tuple[Message, ...]:
+    """What was said to the model and what it said. Raises NotFound when nobody recorded it."""
+    if not span.input and not span.output:
+        raise NotFound(
+            f"The response {span.response_id} is known, but what was said was not recorded; "
+            "set capture_content = true under [trace] in assay.toml, or send the whole conversation",
+            code="content_not_captured",
+        )
+    return (*span.input, *span.output)
 
 
 def _answered(query: sa.Select[Any], response_id: str, key_id: str | None) -> sa.Select[Any]:

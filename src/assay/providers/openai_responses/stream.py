@@ -48,8 +48,8 @@ class WireEvent(msgspec.Struct):
     """Any event of the stream: the fields that have a canonical meaning."""
 
     type: str | None = None
-    response: msgspec.Raw | None = None
-    item: msgspec.Raw | None = None
+    response: msgspec.Raw = msgspec.Raw()
+    item: msgspec.Raw = msgspec.Raw()
     output_index: int | None = None
     content_index: int | None = None
     summary_index: int | None = None
@@ -65,6 +65,7 @@ class WireEvent(msgspec.Struct):
 
 _DECODE = msgspec.json.Decoder(WireEvent).decode
 _RESPONSE = msgspec.json.Decoder(WireResponse).decode
+_ABSENT = (b"", b"null")
 _NO_EVENTS: tuple[Event, ...] = ()
 _OPENING = frozenset({"response.created", "response.in_progress", "response.queued"})
 _CLOSING = frozenset(
@@ -150,7 +151,7 @@ class ResponseStream:
         handle = _HANDLERS.get(kind)
         if handle is not None:
             events = handle(self, wire)
-            return events if self._started or not events else [self._begin(None), *events]
+            return events if self._started or not events else [self._begin(msgspec.Raw()), *events]
         if kind in _OPENING:
             return () if self._started else (self._begin(wire.response),)
         if kind in _CLOSING:
@@ -162,14 +163,14 @@ class ResponseStream:
 
     # --- beginning and end -----------------------------------------------------------------------
 
-    def _begin(self, raw: msgspec.Raw | None) -> Started:
-        response = _RESPONSE(raw) if raw is not None else WireResponse()
+    def _begin(self, raw: msgspec.Raw) -> Started:
+        response = WireResponse() if bytes(raw) in _ABSENT else _RESPONSE(raw)
         self._started = True
         self._id = response.id or ""
         return Started(self._id, response.model or "", int(response.created_at or 0))
 
     def _finish(self, wire: WireEvent) -> Sequence[Event]:
-        if wire.response is None:
+        if bytes(wire.response) in _ABSENT:
             raise ValueError("it has no response")
         response = _RESPONSE(wire.response)
         check(response)
@@ -186,13 +187,13 @@ class ResponseStream:
     # --- items -----------------------------------------------------------------------------------
 
     def _added(self, wire: WireEvent) -> Sequence[Event]:
-        if wire.item is None or wire.output_index is None:
+        if bytes(wire.item) in _ABSENT or wire.output_index is None:
             raise ValueError("it has no item or no output_index")
         item = decode_item(wire.item)
         return self._open(self._known(wire.output_index, item), item, wire.output_index)
 
     def _done(self, wire: WireEvent) -> Sequence[Event]:
-        if wire.item is None or wire.output_index is None:
+        if bytes(wire.item) in _ABSENT or wire.output_index is None:
             raise ValueError("it has no item or no output_index")
         return self._whole(wire.output_index, wire.item)
 
