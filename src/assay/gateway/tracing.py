@@ -81,6 +81,7 @@ def trace(tracer: Tracer, *, capture_content: bool = True) -> Policy:
                         request.messages if capture_content else (),
                         tuple(choice.message for choice in response.choices) if capture_content else (),
                         _attributes(request, response, start_ns, first_ns, capture_content),
+                        response.id or None if context.keep is not None else None,
                     )
                 )
 
@@ -145,6 +146,7 @@ def _attributes(
         "assay.stream": request.stream or None,
         "assay.repeat": context.repeat or None,
         "assay.prompt.variables": context.variables if capture_content else None,
+        "assay.response.echo": context.keep if capture_content else None,
         "assay.tags": context.tags or None,
         "assay.time_to_first_token_s": None if first_ns is None else round((first_ns - start_ns) / 1e9, 6),
     }

@@ -29,10 +29,13 @@ from assay.server.asgi import (
     respond,
 )
 from assay.server.calls import answer
+from assay.server.openai_responses import stored
 
 log = logging.getLogger("assay.server")
 
 _MODELS = re.compile(r"/v1(?:beta|alpha)?/models(?:/(?P<name>.+))?")
+
+_RESPONSES = re.compile(r"/v1/responses/(?P<id>[^/]+)(?P<items>/input_items)?")
 
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -112,6 +115,8 @@ class Server:
             return partial(answer, self._app, *found)
         if found is not None or path in self._paths:
             raise MethodNotAllowed(f"{method} is not served at {path}")
+        if (kept := _RESPONSES.fullmatch(path)) is not None:
+            return partial(self._stored, response_id=kept["id"], items=kept["items"] is not None)
         if method == "GET" and (model := _MODELS.fullmatch(path)):
             return partial(self._models, name=model["name"])
         if self._pages is not None and not path.startswith(routes.API_PATHS):
@@ -120,6 +125,29 @@ class Server:
             f"There is nothing at {path}; calls go to /v1/chat/completions, /v1/responses, /v1/embeddings, "
             "/v1/messages or /v1beta/models/MODEL:generateContent"
         )
+
+    async def _stored(
+        self, scope: Scope, _receive: Receive, send: Send, *, response_id: str, items: bool
+    ) -> None:
+        """A response that was given before: read again, deleted, or what it was given."""
+        match scope["method"], items:
+            case "GET", False:
+                body = await stored.retrieve(self._app, response_id)
+            case "DELETE", False:
+                body = await stored.delete(self._app, response_id)
+            case "GET", True:
+                asked = routes.query(scope)
+                limit = asked.get("limit", "20")
+                body = await stored.input_items(
+                    self._app,
+                    response_id,
+                    order=asked.get("order", "desc"),
+                    after=asked.get("after"),
+                    limit=int(limit) if limit.isdecimal() else 0,
+                )
+            case method, _:
+                raise MethodNotAllowed(f"{method} is not served at {scope['path']}")
+        await respond(send, 200, body)
 
     async def _models(self, scope: Scope, _receive: Receive, send: Send, *, name: str | None) -> None:
         body = models.listed(self._app, scope) if name is None else models.one(self._app, scope, name)

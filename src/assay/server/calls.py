@@ -55,6 +55,8 @@ async def answer(app: App, dialect: Dialect, model: str, scope: Scope, receive: 
     body = await read_body(scope, receive, app.config.server.max_body_bytes)
     request, options = await _understand(app, dialect, model, body, scope)
     context = trace_context(scope)
+    if dialect.kept is not None and options is not None:
+        context = replace(context, keep=dialect.kept(options))
     request = replace(request, context=context)
     named = (b"x-assay-trace-id", (context.trace_id or "").encode())
     async with while_caller_listens(receive):

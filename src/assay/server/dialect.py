@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from assay.errors import AssayError
-from assay.types import Event, Operation, Request, Response
+from assay.types import JSON, Event, Operation, Request, Response
 
 if TYPE_CHECKING:
     from assay.app import App
@@ -58,7 +58,8 @@ class Dialect:
     not be parsed and was handed on all the same. `streamed` is None where the body says whether a stream is
     wanted. `forwarded` are the request headers (lower case) that an
     upstream of the same dialect shall see. `resolve` puts what the call refers to and the store knows into
-    the request; it gives the same request back where there is nothing, and raises NotFound.
+    the request; it gives the same request back where there is nothing, and raises NotFound. `kept` says, of
+    the options, what is stored with a reply that the caller may come back to, None where it may not.
     """
 
     name: str
@@ -68,5 +69,6 @@ class Dialect:
     error: Callable[[AssayError], tuple[int, bytes]]
     forwarded: tuple[str, ...] = ()
     resolve: Callable[[App, Parsed], Awaitable[Request]] | None = None
+    kept: Callable[[Any], dict[str, JSON] | None] | None = None
     operation: Operation = "chat"
     streamed: bool | None = None

@@ -8,7 +8,7 @@ from typing import Final, Literal
 from urllib.parse import parse_qs
 
 from assay.errors import AssayError
-from assay.server import anthropic, gemini, openai_chat, openai_embeddings
+from assay.server import anthropic, gemini, openai_chat, openai_embeddings, openai_responses
 from assay.server.asgi import Scope, header
 from assay.server.dialect import Dialect
 
@@ -17,6 +17,8 @@ API_PATHS: Final = ("/v1/", "/v1beta/", "/v1alpha/")
 
 _EXACT: Final[Mapping[str, Dialect]] = {
     "/v1/chat/completions": openai_chat.CHAT_COMPLETIONS,
+    "/v1/responses": openai_responses.DIALECT,
+    "/v1/responses/input_tokens": openai_responses.COUNT,
     "/v1/embeddings": openai_embeddings.EMBEDDINGS,
     "/v1/messages": anthropic.MESSAGES,
     "/v1/messages/count_tokens": anthropic.COUNT_TOKENS,
@@ -50,7 +52,7 @@ def call(scope: Scope) -> tuple[Dialect, str] | None:
     dialect = _OF_MODEL.get(found["method"]) if found is not None else None
     if found is None or dialect is None:
         return None
-    if dialect is gemini.STREAM_ARRAY and _query(scope).get("alt") == "sse":
+    if dialect is gemini.STREAM_ARRAY and query(scope).get("alt") == "sse":
         dialect = gemini.STREAM_SSE
     return dialect, found["model"]
 
@@ -67,15 +69,16 @@ def family(scope: Scope) -> Family:
 
 def page(scope: Scope) -> dict[str, str | int | None]:
     """Which page of a list of Anthropic's is wanted: see `anthropic.model_list`."""
-    query = _query(scope)
-    limit = query.get("limit", "")
+    asked = query(scope)
+    limit = asked.get("limit", "")
     return {
         "limit": int(limit) if limit.isdecimal() and int(limit) else None,
-        "after_id": query.get("after_id"),
-        "before_id": query.get("before_id"),
+        "after_id": asked.get("after_id"),
+        "before_id": asked.get("before_id"),
     }
 
 
-def _query(scope: Scope) -> dict[str, str]:
+def query(scope: Scope) -> dict[str, str]:
+    """The parameters behind the path; of one that is given twice, the last."""
     text = scope.get("query_string", b"").decode("latin-1")
     return {name: values[-1] for name, values in parse_qs(text).items()}
