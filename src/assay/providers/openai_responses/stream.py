@@ -198,13 +198,12 @@ class ResponseStream:
         return self._whole(wire.output_index, wire.item)
 
     def _known(self, index: int, item: WireItem) -> _Item:
-        """By its id where it has one that was seen before: some servers count the last list anew."""
+        """By its id where one like it was seen, else by its place: some servers count anew in the last list,
+        others give each item a new id with every event."""
         kind = kind_of(item)
         known = self._by_id.get(item.id or "") or self._items.get(index)
-        if known is None or (known.kind != kind and not known.texts and known.part < 0):
+        if known is None or known.kind != kind:
             known = self._items[index] = _Item(kind)
-        if known.kind != kind:
-            raise ValueError(f"output item {index} changed from {known.kind} to {item.type}")
         if item.id:
             self._by_id[item.id] = known
         return known
