@@ -232,8 +232,21 @@ def test_which_field_of_a_function_is_used() -> None:
     assert declared(schema, json_schemas=False) == ({"name": "f", "parameters": old}, path)
 
 
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({}, {"type": "object"}),
+        ({"properties": {"a": {}}}, {"type": "object", "properties": {"a": {}}}),
+        ({"anyOf": [{"type": "object"}]}, {"anyOf": [{"type": "object"}]}),
+    ],
+)
+def test_parameters_are_an_object_though_nobody_said_so(schema: dict[str, Any], expected: object) -> None:
+    assert declared(schema, json_schemas=True)[0]["parametersJsonSchema"] == expected
+
+
 def test_a_function_without_parameters_has_none_in_the_older_field() -> None:
-    assert declared({"type": "object", "properties": {}}, json_schemas=False) == ({"name": "f"}, ())
+    for schema in ({"type": "object", "properties": {}}, {}):
+        assert declared(schema, json_schemas=False) == ({"name": "f"}, ())
 
 
 def test_which_field_of_the_output_is_used() -> None:

@@ -258,6 +258,20 @@ def test_results_of_parallel_calls_share_one_turn_and_have_their_functions_names
     ]
 
 
+def test_what_the_model_says_in_several_messages_is_one_turn() -> None:
+    calls = [Message("assistant", (ToolCall(name, "f", "{}"),)) for name in "ab"]
+    results = [Message("tool", (ToolResult(name, (Text("1"),)),)) for name in "ab"]
+    marked = replace(assistant("x"), extra=own(odd=1))
+    turns = contents(user("Hi"), assistant("Looking."), *calls, *results, assistant("x"), marked)
+    assert [(turn["role"], len(turn["parts"])) for turn in turns] == [
+        ("user", 1),
+        ("model", 3),
+        ("user", 2),
+        ("model", 1),
+        ("model", 1),
+    ]
+
+
 def test_results_come_first_in_their_turn() -> None:
     call = Message("assistant", (ToolCall("a", "f", "{}"),))
     turn = contents(call, Message("tool", (Text("look"), ToolResult("a", (Text("1"),)))))[1]
@@ -622,7 +636,7 @@ def test_how_much_to_reason(model: str, thinking: Thinking, expected: object, ap
         (replace(ASK, audio={"format": "pcm16"}), "Kore"),
         (
             replace(ASK, messages=(Message("system", (Image(Inline("image/png", b"")),)), user("x"))),
-            "an Image|a Image",
+            "a Image in a system message",
         ),
         *(
             (replace(ASK, messages=(Message(role, (part,)),)), words)
@@ -631,6 +645,7 @@ def test_how_much_to_reason(model: str, thinking: Thinking, expected: object, ap
                 ("user", Opaque("anthropic", {}), "anthropic part"),
                 ("user", Opaque("gemini", "text"), "gemini part"),
                 ("user", ToolCall("1", "f", "{}"), "ToolCall in a message of role 'user'"),
+                ("user", File(Uploaded("file-123")), "'file-123' is none"),
                 ("user", Reasoning("x"), "Reasoning in a message of role 'user'"),
                 ("user", Audio(id="audio_1"), "cannot look up the sound 'audio_1'"),
                 ("assistant", ToolResult("1", ()), "ToolResult in a message of role 'assistant'"),

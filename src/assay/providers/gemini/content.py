@@ -1,8 +1,8 @@
 """Messages as Gemini's `contents` and `systemInstruction`. The rest of a request lives in .request.
 
 A conversation has two roles here. What a system says before anybody else is the system instruction; a system
-message further on has no place of its own and becomes a user's, where it stands. Results of parallel calls
-share one turn, whatever number of messages they came in: the API counts them against the calls.
+message further on has no place of its own and becomes a user's, where it stands. Parallel calls share one
+turn, and so do their results, whatever number of messages they came in: the API counts these against those.
 """
 
 from __future__ import annotations
@@ -84,13 +84,18 @@ def conversation(messages: tuple[Message, ...], drops: Drops) -> tuple[Body | No
         if content is None:
             continue
         results = message.role == "tool" and all("functionResponse" in part for part in content["parts"])
-        if after_results and results:
+        if (after_results and results) or (contents and _goes_on(contents[-1], content)):
             contents[-1]["parts"] += content["parts"]
         else:
             contents.append(content)
         after_results = results
     drops.enter("")
     return ({"parts": instruction} if instruction else None), contents
+
+
+def _goes_on(before: Body, content: Body) -> bool:
+    """Whether two messages of the model are one turn, which the API wants in one piece."""
+    return before["role"] == content["role"] == "model" and len(before) == len(content) == 2
 
 
 def _system(message: Message, drops: Drops) -> list[Body]:
@@ -191,6 +196,12 @@ def _media(source: Source) -> Body:
         case Link():
             return {"fileData": _file_data(source.url, source.media_type)}
         case Uploaded():
+            if "/" not in source.file_id:
+                raise UnsupportedFeature(
+                    f"{API} knows files by URI, and '{source.file_id}' is none: it was uploaded to another "
+                    "provider; send the file itself",
+                    param="messages",
+                )
             return {"fileData": _file_data(source.file_id, source.media_type)}
         case _:
             assert_never(source)

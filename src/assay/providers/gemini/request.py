@@ -158,10 +158,14 @@ def _declaration(tool: FunctionTool, where: str, json_schemas: bool, drops: Drop
         body["description"] = tool.description
     if tool.parameters is not None:
         at = f"{where}.parameters"
+        parameters = tool.parameters
+        if not {"type", "$ref", "anyOf", "oneOf", "allOf"} & parameters.keys():
+            # What other APIs take for granted.
+            parameters = {"type": "object", **parameters}
         if json_schemas:
-            body["parametersJsonSchema"] = json_schema(tool.parameters, at, drops.add)
+            body["parametersJsonSchema"] = json_schema(parameters, at, drops.add)
         else:
-            fixed = fixed_schema(tool.parameters, at, drops.add)
+            fixed = fixed_schema(parameters, at, drops.add)
             # The old field refuses an object without properties: a function without parameters has none.
             if fixed.get("properties") or fixed.get("type") != "OBJECT":
                 body["parameters"] = fixed
