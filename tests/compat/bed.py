@@ -15,7 +15,8 @@ from .drivers.base import Driver
 from .drivers.gemini import GeminiDriver
 from .drivers.openai_chat import OpenAIChatDriver
 from .drivers.openai_responses import OpenAIResponsesDriver
-from .upstreams.app import DIALECTS, Upstreams
+from .upstreams.apis import PROVIDERS
+from .upstreams.app import Upstreams
 
 BASES = {
     "openai": "/v1",
@@ -54,7 +55,7 @@ SCENARIOS = (
     *(f"{name}.{how}" for name in ("text", "tools", "reasoning") for how in PIECES),
 )
 
-LANDED = tuple(os.environ.get("LANDED", " ".join(DIALECTS)).split())
+LANDED = tuple(os.environ.get("LANDED", " ".join(PROVIDERS)).split())
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 

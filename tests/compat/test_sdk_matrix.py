@@ -25,6 +25,7 @@ UPSTREAMS = ("openai", "openai-responses", "compatible", "anthropic", "gemini")
 OWN = {
     ("openai", "openai"),
     ("openai", "compatible"),
+    ("responses", "openai"),
     ("responses", "openai-responses"),
     ("anthropic", "anthropic"),
     ("gemini", "gemini"),
@@ -120,10 +121,13 @@ async def conversation(cell: Cell, scenario: str, thinking: bool = False) -> Rep
     assert len(set(ids)) == 2 or (cell.client == "gemini" and ids == [None, None])
 
     second = await cell.driver.answer(ask, first, RESULTS)
-    arrived = cell.arrived().seen
+    second_turn = cell.arrived()
+    arrived = second_turn.seen
     assert [arguments for _, _, arguments in arrived.calls] == CITIES
     assert [call_id for call_id, _, _ in arrived.calls] == [call_id for call_id, _ in arrived.results]
-    for known, (call_id, _, _) in zip(upstream_ids(cell.upstream, scenario), arrived.calls, strict=True):
+    for known, (call_id, _, _) in zip(
+        upstream_ids(second_turn.dialect, scenario), arrived.calls, strict=True
+    ):
         assert call_id == known or not known
     for (_, said), result in zip(arrived.results, RESULTS, strict=True):
         assert result in said
@@ -193,10 +197,10 @@ SEALED: dict[tuple[str, str], list[str]] = {("openai", "compatible"): [THOUGHTS]
 """What comes back to the upstream in the second turn of a reasoning conversation."""
 
 
-def upstream_ids(upstream: str, scenario: str) -> list[str]:
+def upstream_ids(dialect: str, scenario: str) -> list[str]:
     """The ids that the upstream gave its calls; "" where it gave none."""
-    reply = json.loads((FIXTURES / upstream / f"{scenario}.json").read_bytes())
-    match upstream:
+    reply = json.loads((FIXTURES / dialect / f"{scenario}.json").read_bytes())
+    match dialect:
         case "openai" | "compatible":
             return [call["id"] for call in reply["choices"][0]["message"]["tool_calls"]]
         case "openai-responses":

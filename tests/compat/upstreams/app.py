@@ -20,58 +20,14 @@ from typing import Any
 
 import uvicorn
 
-from . import seen, shape
+from .apis import Api, found, read
 from .seen import Seen
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-Check = Callable[[dict[str, Any]], list[str]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 
-@dataclass(frozen=True)
-class Speaks:
-    """One API: where it is found, how it is opened, how its requests are checked and read."""
-
-    path: re.Pattern[str]
-    key: tuple[str, str]
-    problems: Check
-    read: Callable[[dict[str, Any]], Seen]
-    overloaded: int = 503
-    bad_key: int = 401
-
-
-_KEYED = ("authorization", "Bearer upstream-key")
-_GOOGLE = ("x-goog-api-key", "upstream-key")
-_GENERATE = r"/v1beta/models/(?P<model>[^/:]+):(generateContent|streamGenerateContent)"
-
-DIALECTS = {
-    "openai": Speaks(re.compile("/v1/chat/completions"), _KEYED, shape.chat_problems, seen.chat),
-    "openai-responses": Speaks(re.compile("/v1/responses"), _KEYED, shape.responses_problems, seen.responses),
-    "compatible": Speaks(re.compile("/v1/chat/completions"), _KEYED, shape.compatible_problems, seen.chat),
-    "anthropic": Speaks(
-        re.compile("/v1/messages"),
-        ("x-api-key", "upstream-key"),
-        shape.anthropic_problems,
-        seen.anthropic,
-        overloaded=529,
-    ),
-    "gemini": Speaks(re.compile(_GENERATE), _GOOGLE, shape.gemini_problems, seen.gemini, bad_key=400),
-}
-_OTHERS: dict[str, list[tuple[str, Check, str]]] = {
-    "openai": [("/v1/embeddings", shape.embedding_problems, "embeddings")],
-    "compatible": [("/v1/embeddings", shape.embedding_problems, "embeddings")],
-    "anthropic": [("/v1/messages/count_tokens", shape.anthropic_count_problems, "count")],
-    "gemini": [
-        (r"/v1beta/models/(?P<model>[^/:]+):countTokens", shape.gemini_count_problems, "count"),
-        (
-            r"/v1beta/models/(?P<model>[^/:]+):batchEmbedContents",
-            shape.gemini_embedding_problems,
-            "embeddings",
-        ),
-        (r"/v1beta/models/(?P<model>[^/:]+):embedContent", shape.gemini_embedding_problems, "embedding"),
-    ],
-}
 STATUSES = {"invalid": 400, "too-long": 400, "no-model": 404, "rate": 429, "broken": 500}
 
 
@@ -80,6 +36,7 @@ class Exchange:
     """One request as it arrived. `closed` is set when its connection closed before the reply was whole."""
 
     provider: str
+    dialect: str
     path: str
     query: str
     headers: dict[str, str]
@@ -92,7 +49,7 @@ class Exchange:
 
     @property
     def seen(self) -> Seen:
-        return DIALECTS[self.provider].read(self.body)
+        return read(self.dialect, self.body)
 
 
 class ScriptedBreak(Exception):
@@ -169,9 +126,9 @@ class Upstreams:
             if not message.get("more_body"):
                 break
         try:
-            exchange, fixture = _understand(scope, body)
+            exchange, api = _understand(scope, body)
             self._exchanges.put(exchange)
-            await _Play(exchange, fixture, receive, send).run()
+            await _Play(exchange, api, receive, send).run()
         except ScriptedBreak:
             raise
         except Exception as mistake:
@@ -179,53 +136,39 @@ class Upstreams:
             raise
 
 
-def _understand(scope: dict[str, Any], body: bytes) -> tuple[Exchange, str]:
+def _understand(scope: dict[str, Any], body: bytes) -> tuple[Exchange, Api]:
     _, provider, rest = scope["path"].split("/", 2)
     path = "/" + rest
     headers = {name.decode(): value.decode() for name, value in scope["headers"]}
     query = scope["query_string"].decode()
     parsed = json.loads(body)
-    speaks = DIALECTS[provider]
-    found = _operation(provider, path)
-    if found is None:
-        lost = [f"no such path: {path}"]
-        return Exchange(provider, path, query, headers, parsed, "", False, lost), ""
-    match, check, fixture = found
-    stream = path.endswith(":streamGenerateContent") if provider == "gemini" else parsed.get("stream") is True
-    model = match.groupdict().get("model") or parsed.get("model", "")
-    scenario = model.partition("--")[2]
-    problems = check(parsed)
-    name, wanted = speaks.key
+    which = found(provider, path)
+    if which is None:
+        raise LookupError(f"{provider} has nothing at {path}")
+    api, model = which
+    stream = path.endswith(":streamGenerateContent") or parsed.get("stream") is True
+    scenario = (model or parsed["model"]).partition("--")[2]
+    problems = api.check(parsed)
+    name, wanted = api.key
     if headers.get(name) != wanted:
         problems.append(f"{name} is {headers.get(name)!r}")
     if provider == "anthropic" and headers.get("anthropic-version") != "2023-06-01":
         problems.append("no anthropic-version")
     if path.endswith(":streamGenerateContent") and query != "alt=sse":
         problems.append(f"query is {query!r}")
-    return Exchange(provider, path, query, headers, parsed, scenario, stream, problems), fixture
-
-
-def _operation(provider: str, path: str) -> tuple[re.Match[str], Check, str] | None:
-    speaks = DIALECTS[provider]
-    for pattern, check, fixture in ((speaks.path, speaks.problems, ""), *_OTHERS.get(provider, ())):
-        if match := re.fullmatch(pattern, path):
-            return match, check, fixture
-    return None
+    return Exchange(provider, api.dialect, path, query, headers, parsed, scenario, stream, problems), api
 
 
 class _Play:
     """One reply, be it right or wrong."""
 
-    def __init__(self, exchange: Exchange, fixture: str, receive: Receive, send: Send) -> None:
-        self.exchange, self.fixture, self.receive, self.send = exchange, fixture, receive, send
-        self.speaks = DIALECTS[exchange.provider]
+    def __init__(self, exchange: Exchange, api: Api, receive: Receive, send: Send) -> None:
+        self.exchange, self.api, self.receive, self.send = exchange, api, receive, send
 
     async def run(self) -> None:
         scenario, _, pieces = self.exchange.scenario.partition(".")
-        if self.exchange.problems and self.exchange.problems[0].startswith("no such path"):
-            await self._whole(404, b'{"error":{"message":"no such path","code":404,"status":"NOT_FOUND"}}')
-        elif self.fixture:
-            await self._whole(200, self._file(self.fixture, "json"))
+        if self.api.fixture:
+            await self._whole(200, self._file(self.api.fixture, "json"))
         elif scenario.startswith("error-") and scenario.removeprefix("error-") not in {"first", "mid"}:
             await self._refuse(scenario.removeprefix("error-"))
         elif (fault := getattr(self, "_" + scenario.replace("-", "_"), None)) is not None:
@@ -249,7 +192,7 @@ class _Play:
         await self._close()
 
     async def _refuse(self, kind: str) -> None:
-        known = {**STATUSES, "overloaded": self.speaks.overloaded, "bad-key": self.speaks.bad_key}
+        known = {**STATUSES, "overloaded": self.api.overloaded, "bad-key": self.api.bad_key}
         extra = [(b"retry-after", b"2")] if kind == "rate" else []
         await self._whole(known[kind], self._file(f"error-{kind}", "json"), extra)
 
@@ -323,12 +266,12 @@ class _Play:
     # --- bytes -------------------------------------------------------------------------------------
 
     def _file(self, name: str, kind: str) -> bytes:
-        return (FIXTURES / self.exchange.provider / f"{name}.{kind}").read_bytes()
+        return (FIXTURES / self.api.dialect / f"{name}.{kind}").read_bytes()
 
     def _stream(self, scenario: str) -> bytes:
         """The events; those of OpenAI's chat without usage, where nobody asked for it."""
         data = self._file(scenario, "sse")
-        if self.exchange.provider not in {"openai", "compatible"}:
+        if self.api.dialect not in {"openai", "compatible"}:
             return data
         if (self.exchange.body.get("stream_options") or {}).get("include_usage"):
             return data
