@@ -240,6 +240,8 @@ def test_all_kinds_of_blocks() -> None:
         call("toolu_2"),
     ]
     assert accumulated(data)["stop_reason"] == "tool_use"
+    starts = [event for event in events_of(data) if event["type"] == "content_block_start"]
+    assert starts[2]["content_block"]["input"] == {}, "clients put the input together from deltas"
 
 
 def test_what_says_nothing_opens_no_block() -> None:
@@ -308,6 +310,15 @@ def test_calls_that_grow_by_turns_come_one_after_the_other() -> None:
         ToolCallDelta(2, arguments="{}"),
     )
     assert content(streamed(*deltas)) == [call("a", x=1), call("b", y=2), call("c")]
+
+
+def test_an_inner_brace_does_not_end_a_call() -> None:
+    deltas = (
+        ToolCallDelta(0, id="a", name="f", arguments='{"x":{}'),
+        ToolCallDelta(1, id="b", name="f", arguments="{}"),
+        ToolCallDelta(0, arguments="}"),
+    )
+    assert content(streamed(*deltas)) == [call("a", x={}), call("b")]
 
 
 def test_a_call_that_is_whole_does_not_hold_up_the_next() -> None:

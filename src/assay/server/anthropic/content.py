@@ -118,6 +118,9 @@ def _block(block: dict[str, Any], allowed: Collection[str], where: str) -> Part:
     kind = block.get("type")
     if not isinstance(kind, str) or kind not in allowed:
         raise _not_a_block(block, allowed, where)
+    if kind == "text" and len(block) == 2 and type(said := block.get("text")) is str:
+        # Nearly all blocks are these: the way below would say the same.
+        return Text(said)
     known = wire.BLOCKS.get(kind)
     if known is None:
         return Opaque(DIALECT, block)
