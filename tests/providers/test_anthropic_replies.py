@@ -293,6 +293,14 @@ def test_a_call_without_an_id_gets_the_same_one_streamed_or_not() -> None:
     assert folded(events_of([*frames, stopped(), END])).message == whole.message
 
 
+def test_a_thought_without_a_signature_has_none() -> None:
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": ""}
+    whole = WIRE.decode(ASK, message(thought))
+    assert whole.message.parts == (Reasoning("Hm."),)
+    frames = [start(), opened(thought), closed(), stopped(), END]
+    assert folded(events_of(frames)).message == whole.message
+
+
 def test_who_called_is_kept_unless_it_is_the_model() -> None:
     caller = {"type": "code_execution_20260120", "tool_id": "srvtoolu_1"}
     call = WIRE.decode(ASK, message({**TOOL, "caller": caller, "toolset_name": "browser"})).tool_calls[0]
@@ -486,7 +494,16 @@ def test_a_block_that_only_this_api_knows_comes_whole_when_it_ends() -> None:
 
 
 def test_unknown_events_and_deltas_are_passed_over() -> None:
-    frames = [start(), frame("news", n=1), opened(TEXT), delta("news_delta", n=1), closed(), stopped(), END]
+    frames = [
+        ("ping", "pong"),
+        start(),
+        frame("news", n=1),
+        opened(TEXT),
+        delta("news_delta", n=1),
+        closed(),
+        stopped(),
+        END,
+    ]
     assert folded(events_of([*frames, frame("news"), ("message", "[DONE]")])).text == ""
 
 
@@ -524,8 +541,11 @@ def test_an_event_is_known_by_its_type_or_else_by_its_name() -> None:
 def test_a_delta_that_does_not_fit_its_block_is_a_bad_response(
     block: dict[str, Any], kind: str, fields: dict[str, Any]
 ) -> None:
+    decoder = WIRE.events(ASK)
+    for one in (start(), opened(block)):
+        decoder.feed(*one)
     with pytest.raises(BadResponse):
-        events_of([start(), opened(block), delta(kind, **fields)])
+        decoder.feed(*delta(kind, **fields))
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ FULL = Request(
         Message("user", (Text("And?"),)),
         Message("system", (Text("Answer in German."),)),
     ),
-    sampling=Sampling(max_tokens=20_000, temperature=1.0, top_p=0.9, top_k=5, stop=("END",)),
+    sampling=Sampling(max_tokens=20_000, temperature=0.5, top_p=0.9, top_k=5, stop=("END",)),
     tools=(
         replace(WEATHER, strict=True, cache=CacheMark(), extra=Extra("anthropic", {"defer_loading": False})),
         FunctionTool("list"),
@@ -471,6 +471,26 @@ def test_the_callers_own_thinking_is_not_overwritten() -> None:
     body = sent(replace(ASK, thinking=Thinking(effort="low"), extra=extra, wire=WireCall("anthropic", b"")))
     assert body["thinking"] == {"type": "between_tools"}
     assert (body["output_config"], body["speed"]) == ({"effort": "low"}, "fast")
+
+
+@pytest.mark.parametrize(
+    ("model", "sampling", "expected"),
+    [
+        (OLD, Sampling(temperature=1, top_p=1), {"temperature": 1}),
+        (OLD, Sampling(temperature=0.5, top_p=1), {"temperature": 0.5}),
+        (OLD, Sampling(temperature=0.5, top_p=0.9), {"temperature": 0.5, "top_p": 0.9}),
+        (OLD, Sampling(top_p=1), {"top_p": 1}),
+        ("claude-3-5-haiku", Sampling(temperature=1, top_p=1), {"temperature": 1, "top_p": 1}),
+        (NEW, Sampling(temperature=1, top_p=1), {}),
+        (NEW, Sampling(temperature=0), {"temperature": 0}),
+        ("glm-5", Sampling(temperature=1, top_p=1), {"temperature": 1, "top_p": 1}),
+    ],
+)
+def test_a_model_is_not_told_what_it_does_anyhow_where_it_refuses_to_be_told(
+    model: str, sampling: Sampling, expected: dict[str, float]
+) -> None:
+    body = sent(replace(ASK, model=model, sampling=sampling))
+    assert {name: body[name] for name in ("temperature", "top_p") if name in body} == expected
 
 
 # --- counting ------------------------------------------------------------------------------------

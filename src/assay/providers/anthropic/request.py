@@ -13,7 +13,13 @@ import msgspec
 from assay.errors import RequestError, UnsupportedFeature
 from assay.providers.anthropic.blocks import Body, mark
 from assay.providers.anthropic.turns import Turns
-from assay.providers.anthropic.vocabulary import DIALECT, thinks_by_budget, thinks_by_effort
+from assay.providers.anthropic.vocabulary import (
+    DIALECT,
+    takes_one_of_temperature_and_top_p,
+    takes_sampling,
+    thinks_by_budget,
+    thinks_by_effort,
+)
 from assay.providers.translation import Drops, budget, effort
 from assay.types import (
     CustomTool,
@@ -71,7 +77,7 @@ def encode_request(request: Request, max_tokens: int) -> tuple[bytes, tuple[str,
     if not counting:
         if body["max_tokens"] is None:
             body["max_tokens"] = max_tokens
-        _add_sampling(body, request.sampling, drops)
+        _add_sampling(body, request, drops)
         _add_options(body, request, drops)
     _add_extra(body, request.extra, drops)
     return _to_json(body), drops.paths
@@ -186,6 +192,7 @@ def _add_thinking(body: Body, request: Request, max_tokens: int, unthought: bool
     else:
         chosen = {"type": "adaptive"}
         _add_effort(body, thinking, word, drops)
+        _make_room(body, min(budget(thinking) or _DEFAULT_BUDGET, _MAX_ROOM), max_tokens)
     if chosen is not None:
         _add_display(chosen, thinking, drops)
         body["thinking"] = chosen
@@ -220,12 +227,18 @@ def _by_budget(body: Body, thinking: Thinking, max_tokens: int, unthought: bool,
         tokens = max(limit // 2, MIN_BUDGET)
     if thinking.budget_tokens is not None and tokens != thinking.budget_tokens:
         drops.add("thinking")
-    if "max_tokens" in body and limit is None:
-        body["max_tokens"] = tokens + max_tokens
+    _make_room(body, tokens, max_tokens)
     return {"type": "enabled", "budget_tokens": tokens}
 
 
 _DEFAULT_BUDGET = 8_192
+_MAX_ROOM = 24_576
+
+
+def _make_room(body: Body, tokens: int, max_tokens: int) -> None:
+    """For thoughts beside the answer, where the caller set no limit to both."""
+    if "max_tokens" in body and body["max_tokens"] is None:
+        body["max_tokens"] = tokens + max_tokens
 
 
 def _add_effort(body: Body, thinking: Thinking, word: str | None, drops: Drops) -> None:
@@ -301,7 +314,8 @@ _NAMES = {
 }
 
 
-def _add_sampling(body: Body, sampling: Sampling, drops: Drops) -> None:
+def _add_sampling(body: Body, request: Request, drops: Drops) -> None:
+    sampling = request.sampling
     if sampling == _NO_SAMPLING:
         return
     if sampling.stop:
@@ -312,13 +326,21 @@ def _add_sampling(body: Body, sampling: Sampling, drops: Drops) -> None:
                 f"Anthropic takes a temperature from 0 to 1, not {temperature:g}; lower it or leave it out",
                 param="temperature",
             )
-        body["temperature"] = temperature
-    if sampling.top_p is not None:
+        if temperature != 1 or takes_sampling(request.model):
+            body["temperature"] = temperature
+    if sampling.top_p is not None and not (sampling.top_p == 1 and _top_p_is_amiss(request)):
         body["top_p"] = sampling.top_p
     if sampling.top_k is not None:
         body["top_k"] = sampling.top_k
     if sampling.seed is not None:
         drops.add("seed")
+
+
+def _top_p_is_amiss(request: Request) -> bool:
+    """Whether the model refuses to be told even what it does by itself."""
+    if not takes_sampling(request.model):
+        return True
+    return request.sampling.temperature is not None and takes_one_of_temperature_and_top_p(request.model)
 
 
 def _add_options(body: Body, request: Request, drops: Drops) -> None:

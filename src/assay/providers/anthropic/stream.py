@@ -131,7 +131,7 @@ class MessageStream:
             return _NO_EVENTS
         try:
             wire = _DECODE(data)
-            if event == "error" or wire.error:
+            if wire.error:
                 raise error_in_stream(msgspec.json.decode(data))
             return self._take(wire.type or event, wire, data)
         except (ValueError, RecursionError) as error:
@@ -241,7 +241,7 @@ class MessageStream:
             case "thinking_delta":
                 return (ReasoningDelta(_given(delta.thinking, delta), block.part),)
             case "signature_delta":
-                return (ReasoningDelta(part=block.part, signature=_given(delta.signature, delta)),)
+                return (ReasoningDelta(part=block.part, signature=_given(delta.signature, delta) or None),)
             case _:
                 if delta.citation is None:
                     raise ValueError("a citations_delta has no citation")

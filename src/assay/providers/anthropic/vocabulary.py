@@ -223,6 +223,16 @@ def takes_system_turns(model: str) -> bool:
     return version >= (4, 8) and not (version == (5, 0) and "sonnet" in model.lower())
 
 
+def takes_sampling(model: str) -> bool:
+    """Whether the model takes temperature, `top_p` and `top_k` (Opus 4.7 and later refuse them all)."""
+    return generation(model) < (4, 7)
+
+
+def takes_one_of_temperature_and_top_p(model: str) -> bool:
+    """Whether the model refuses to be given both (Opus 4.1 and later do)."""
+    return generation(model) >= (4, 1)
+
+
 def thinks_by_budget(model: str) -> bool:
     """Whether the model takes a budget of thinking tokens (later ones decide by effort)."""
     return generation(model) <= (4, 6)
