@@ -229,6 +229,14 @@ def test_googles_schemas_are_json_schemas(given_schema: dict[str, Any], wanted: 
     assert json_schema(given_schema) == wanted
 
 
+def test_properties_stand_in_the_order_that_is_wanted() -> None:
+    """Models write them in the order of the schema, and JSON Schema has no other word for it."""
+    properties = {name: {"type": "STRING"} for name in "abc"}
+    schema = json_schema({"type": "OBJECT", "properties": properties, "propertyOrdering": ["c", "x", "a"]})
+    assert list(schema["properties"]) == ["c", "a", "b"]
+    assert "propertyOrdering" not in schema
+
+
 # --- the other calls -----------------------------------------------------------------------------
 
 

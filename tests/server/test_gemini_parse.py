@@ -374,11 +374,14 @@ def test_made_up_ids_do_not_change_as_the_conversation_grows() -> None:
         ([(None, "f"), ("z", "f")], [("z", "f"), (None, "f")], ["z", "call_1_0"]),
         ([("call_1_1", "f"), (None, "g")], [(None, "g")], ["call_1_1_"]),
         ([("x", "f")], [("q", "g")], ["q"]),
+        ([("x", "f")], [("q", "f")], ["q"]),
+        ([("x", "f")], [("x", "renamed")], ["x"]),
+        ([("x", "f")], [("x", None)], ["x"]),
         ([("x", "f")], [(None, "g")], ["call_2_0"]),
     ],
 )
 def test_which_call_a_result_answers(
-    calls: list[tuple[str | None, str]], results: list[tuple[str | None, str]], pairs: list[str]
+    calls: list[tuple[str | None, str]], results: list[tuple[str | None, str | None]], pairs: list[str]
 ) -> None:
     messages = conversation(
         said("user", {"text": "go"}),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.providers.gemini import Gemini
+from assay.providers.http import HttpUpstream
 from assay.providers.sse import SseDecoder
+from assay.providers.transport import HttpCall, HttpReply, Transport
 from assay.server.gemini import (
     BATCH_EMBED,
     COUNT_TOKENS,
@@ -52,6 +56,8 @@ from assay.types import (
     ToolResult,
     Uploaded,
     Usage,
+    WireCall,
+    WireData,
     replace,
     stream_of,
     user,
@@ -347,6 +353,40 @@ def test_googles_streams_come_out_as_they_went_in(path: Path) -> None:
         assembly.add(event)
         data += encoder.encode(event)
     assert replace(read_stream(data), created_s=0) == replace(assembly.response(), created_s=0)
+
+
+class Cut(Transport):
+    """An upstream whose reply comes in these pieces."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        super().__init__()
+        self._pieces = pieces
+
+    @asynccontextmanager
+    async def send(self, call: HttpCall) -> AsyncIterator[HttpReply]:
+        async def chunks() -> AsyncIterator[bytes]:
+            for piece in self._pieces:
+                yield piece
+
+        yield HttpReply(200, {"content-type": "text/event-stream"}, chunks())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("name", ["stream_text", "stream_choices", "stream_tools", "stream_blocked"])
+async def test_an_upstreams_stream_is_an_array_wherever_it_is_cut(name: str, end: bytes) -> None:
+    data = (FIXTURES / f"{name}.sse").read_bytes().replace(b"\n", end)
+    body = b'{"contents":[{"parts":[{"text":"Hi"}]}]}'
+    request = STREAM_ARRAY.parse(body, "m").request
+    request = replace(request, wire=WireCall("gemini", body, request=request))
+    wanted = [json.loads(text) for _, text in SseDecoder().feed(data)]
+    for place in range(1, len(data), 7):
+        upstream = HttpUpstream("g", [Gemini()], "http://x.test", None, Cut(data[:place], data[place:]))
+        array, written = STREAM_ARRAY.stream(None), b""
+        async for event in upstream(request):
+            assert isinstance(event, WireData)
+            written += array.wire(event.data)
+        assert json.loads(written) == wanted
 
 
 @given(vectors=st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=1, max_size=3))

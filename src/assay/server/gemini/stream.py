@@ -6,6 +6,7 @@ finish reasons and usage come with the last chunk.
 
 from __future__ import annotations
 
+import re
 from typing import TypeAlias
 
 import msgspec
@@ -53,6 +54,7 @@ from assay.types import (
 )
 
 _ENCODE = msgspec.json.Encoder().encode
+_ENDS = re.compile(rb'"(finishReason|blockReason)"')
 
 
 class _Call:
@@ -259,7 +261,7 @@ class ArrayEncoder:
     """One JSON array whose elements are sent one by one. Ended, Completed and errors close it.
 
     After `wire` the elements are the upstream's own and Ended only closes the array, as do no bytes (`b""`)
-    after a chunk that gave a reason to finish.
+    once a chunk gave a reason to finish: so HttpUpstream says that the body has ended.
 
     >>> encoder = ArrayEncoder()
     >>> encoder.wire(b'data: {"a": 1}\\r\\n\\r\\ndata: {"b": 2}\\r\\n\\r\\n') + encoder.encode(Ended())
@@ -287,8 +289,7 @@ class ArrayEncoder:
         if not data:
             return self._close() if self._finished else b""
         chunks = [text.encode() for _, text in self._frames.feed(data)]
-        if chunks:
-            self._finished = b'"finishReason"' in chunks[-1] or b'"blockReason"' in chunks[-1]
+        self._finished = self._finished or any(_ENDS.search(chunk) for chunk in chunks)
         return self._elements(chunks)
 
     def error(self, error: AssayError) -> bytes:
