@@ -14,9 +14,22 @@ from contextlib import suppress
 
 from assay.errors import AssayError, ProviderError
 from assay.providers.base import Encoded, EventDecoder, WireFormat
+from assay.providers.proofs import SEALED, opened_request, sealed_event
 from assay.providers.sse import SseDecoder, Whole, written
 from assay.providers.transport import HttpCall, HttpReply, Transport
-from assay.types import Completed, Ended, Event, Request, Response, Started, WireData, replace
+from assay.types import (
+    Completed,
+    Ended,
+    Event,
+    ReasoningDelta,
+    Request,
+    Response,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    WireData,
+    replace,
+)
 
 MAX_REPLY_BYTES = 64 << 20
 """The longest reply that is read in one piece."""
@@ -55,26 +68,29 @@ class HttpUpstream:
         """Closing the iterator closes the connection, so that the upstream stops working."""
         own = None if request.wire is None else self._wires.get(request.wire.dialect)
         wire, said = own or self._translator(request), None if own is None else request.verbatim
+        if said is not None and any(mark in said.body for mark in SEALED):
+            said = None
         verbatim = said is not None
         try:
-            encoded = wire.encode(request) if said is None else wire.forward(request, said)
+            encoded = _encode(wire, request) if said is None else wire.forward(request, said)
             call = HttpCall(
                 "POST",
                 self._base_url + encoded.path,
                 (*self._headers[id(wire)], *encoded.headers),
                 encoded.body,
             )
-            async with self._transport.send(call) as reply:
-                if reply.status != 200:
-                    raise await self._refusal(wire, reply)
-                if not _is_stream(reply, request):
-                    body = await reply.read(MAX_REPLY_BYTES)
-                    done = Completed(_told(wire.decode(request, body), encoded))
+            async with self._transport.send(call) as far:
+                if far.status != 200:
+                    raise await self._refusal(wire, far)
+                if not _is_stream(far, request):
+                    body = await far.read(MAX_REPLY_BYTES)
+                    reply = _told(wire.decode(request, body), encoded)
+                    done = sealed_event(Completed(reply), wire.dialect)
                     yield WireData(body, (done,)) if verbatim and not request.stream else done
                     return
                 stream = _Stream(wire, request, verbatim=verbatim and request.stream)
                 ended = False
-                async for chunk in reply.chunks:
+                async for chunk in far.chunks:
                     for event in stream.feed(chunk):
                         yield _first(event, encoded) if encoded.dropped else event
                     if stream.ended:
@@ -84,7 +100,7 @@ class HttpUpstream:
                     yield event
                 with suppress(ProviderError, TimeoutError):
                     async with asyncio.timeout(LINGER_S):
-                        async for _ in reply.chunks:
+                        async for _ in far.chunks:
                             pass
         except AssayError as error:
             self._sign(error)
@@ -125,12 +141,22 @@ class HttpUpstream:
         return text.replace(self._secret, "[api_key]") if self._secret else text
 
 
+def _encode(wire: WireFormat, request: Request) -> Encoded:
+    """The translation, without what only another API could read."""
+    opened, foreign = opened_request(request, wire.dialect)
+    encoded = wire.encode(opened)
+    return encoded._replace(dropped=(*foreign, *encoded.dropped)) if foreign else encoded
+
+
 def _told(response: Response, encoded: Encoded) -> Response:
     return replace(response, dropped=encoded.dropped) if encoded.dropped else response
 
 
 def _first(event: Event, encoded: Encoded) -> Event:
     return replace(event, dropped=encoded.dropped) if isinstance(event, Started) else event
+
+
+_SIGNED = frozenset({TextDelta, ToolCallDelta, ReasoningDelta})
 
 
 class _Stream:
@@ -173,7 +199,7 @@ class _Stream:
     def _events(self, frames: Iterable[tuple[str, str]]) -> Iterator[Event]:
         for kind, data in frames:
             for event in self._decoder.feed(kind, data):
-                yield event
+                yield sealed_event(event, self._wire.dialect) if type(event) in _SIGNED else event
                 self.ended = type(event) is Ended
 
     def _verbatim(self, frames: Sequence[tuple[str, str]], data: bytes) -> Iterator[Event]:
@@ -182,7 +208,9 @@ class _Stream:
         shown: list[tuple[str, str]] = []
         try:
             for kind, text in frames:
-                events.extend(self._decoder.feed(kind, text))
+                for event in self._decoder.feed(kind, text):
+                    signed = type(event) in _SIGNED
+                    events.append(sealed_event(event, self._wire.dialect) if signed else event)
                 kept += 1
                 if not self._wire.hidden(self._request, kind, text):
                     shown.append((kind, text))

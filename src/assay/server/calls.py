@@ -14,6 +14,7 @@ import msgspec
 from assay.app import App
 from assay.errors import AssayError, BadResponse, RequestError
 from assay.evals.calling import ask
+from assay.providers.proofs import opened_event, opened_response, sealed_request
 from assay.server.asgi import (
     JSON_TYPE,
     Headers,
@@ -33,9 +34,12 @@ from assay.types import (
     Event,
     Message,
     Opaque,
+    ReasoningDelta,
     Request,
     Response,
     Started,
+    TextDelta,
+    ToolCallDelta,
     WireCall,
     WireData,
     closing,
@@ -44,6 +48,9 @@ from assay.types import (
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}.*")
 _STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+# What a body with signatures or encrypted reasoning has in it, in any dialect.
+_PROOFS = (b"ignature", b"encrypted", b"redacted")
+_SIGNED = frozenset({ReasoningDelta, ToolCallDelta, TextDelta, Completed})
 _MAX_DROPPED_CHARS = 4_000
 
 
@@ -63,12 +70,15 @@ async def answer(app: App, dialect: Dialect, model: str, scope: Scope, receive: 
         if request.stream:
             encoder = dialect.stream(options)
             headers = [(b"content-type", encoder.content_type), *_STREAM_HEADERS, named]
-            await _stream(app, request, encoder, headers, send)
+            await _stream(app, request, encoder, headers, send, dialect.name)
             return
         response, own = await _whole(app, request)
-        written = (own, ()) if own is not None else dialect.write(response, options)
-        told = _dropped((*response.dropped, *written[1]))
-        await respond(send, 200, written[0], [JSON_TYPE, named, *told, *_cost_header(response)])
+        if own is None:
+            own, dropped = dialect.write(opened_response(response, dialect.name), options)
+        else:
+            dropped = ()
+        told = _dropped((*response.dropped, *dropped))
+        await respond(send, 200, own, [JSON_TYPE, named, *told, *_cost_header(response)])
 
 
 def trace_context(scope: Scope) -> Context:
@@ -91,6 +101,8 @@ async def _understand(app: App, dialect: Dialect, model: str, body: bytes, scope
     problem: RequestError | None = None
     try:
         request, options = dialect.parse(body, model)
+        if any(word in body for word in _PROOFS):
+            request = sealed_request(request, dialect.name)
         whole: Request | None = request
         if dialect.resolve is not None:
             resolved = await dialect.resolve(app, Parsed(request, options))
@@ -140,12 +152,14 @@ async def _whole(app: App, request: Request) -> tuple[Response, bytes | None]:
     return response, own[0] if own else None
 
 
-async def _stream(app: App, request: Request, encoder: ReplyEncoder, headers: Headers, send: Send) -> None:
+async def _stream(
+    app: App, request: Request, encoder: ReplyEncoder, headers: Headers, send: Send, dialect: str
+) -> None:
     started = False
     try:
         async with closing(app.stream(request)) as events:
             async for event in events:
-                data = _said(event, request, encoder)
+                data = _said(event, request, encoder, dialect)
                 if not started:
                     # The status is sent with the first event: what fails before it has a status of its own.
                     started = True
@@ -160,12 +174,12 @@ async def _stream(app: App, request: Request, encoder: ReplyEncoder, headers: He
     await send({"type": "http.response.body", "body": b""})
 
 
-def _said(event: Event, request: Request, encoder: ReplyEncoder) -> bytes:
+def _said(event: Event, request: Request, encoder: ReplyEncoder, dialect: str) -> bytes:
     if type(event) is WireData:
         return encoder.wire(event.data)
     if request.wire is not None and request.wire.problem is not None:
         raise BadResponse("The upstream did not answer with a stream, though it was asked for one")
-    return encoder.encode(event)
+    return encoder.encode(opened_event(event, dialect) if type(event) in _SIGNED else event)
 
 
 def _dropped_of(event: Event) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """The body of a chat completions call, as OpenAI's API takes it. What it means is .parse's concern.
 
 Every object refuses fields that the API does not have, except for those that its own replies carry and that
-clients send back with the conversation. `None` stands for absent and for null alike, as it does at OpenAI.
+clients send back with the conversation, and for `top_k`, which other servers of this API take. `None` stands for absent and for null alike, as it does at OpenAI.
 """
 
 from __future__ import annotations
@@ -231,6 +231,7 @@ class Body(Strict):
     max_completion_tokens: TokenLimit | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=0)] | None = None
     stop: str | list[str] | None = None
     seed: int | None = None
     frequency_penalty: Penalty | None = None

@@ -338,6 +338,7 @@ def _sampling(call: wire.Body) -> Sampling:
         max_tokens=limit,
         temperature=call.temperature,
         top_p=call.top_p,
+        top_k=call.top_k,
         stop=() if not stop else (stop,) if isinstance(stop, str) else tuple(stop),
         seed=call.seed,
         frequency_penalty=call.frequency_penalty,
