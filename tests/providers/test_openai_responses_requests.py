@@ -310,7 +310,7 @@ def test_what_the_answer_does_not_depend_on_is_left_out_and_named() -> None:
         turns,
         tools=(replace(WEATHER, cache=mark),),
         sampling=Sampling(seed=3),
-        extra=Extra("anthropic", {"container": "c"}),
+        extra=Extra("anthropic", {"cache_control": {}}),
     )
     assert dropped(request) == (
         "messages[0].name",
@@ -325,7 +325,7 @@ def test_what_the_answer_does_not_depend_on_is_left_out_and_named() -> None:
         "messages[2].parts[0].cache",
         "tools[0].cache",
         "seed",
-        "container",
+        "cache_control",
     )
 
 
@@ -494,7 +494,7 @@ def test_own_fields_and_those_that_chat_completions_share_are_sent() -> None:
     body = sent(request)
     assert body["text"] == {"format": {"type": "json_object"}, "verbosity": "low"}
     assert body["reasoning"] == {"context": "all_turns", "effort": "low"}
-    assert body["include"] == ["web_search_call.action.sources", "reasoning.encrypted_content"]
+    assert body["include"] == ["reasoning.encrypted_content", "web_search_call.action.sources"]
     chat = Extra("openai", {"verbosity": "high", "safety_identifier": "s", "store": True, "prediction": {}})
     body = sent(replace(ASK, extra=chat))
     assert (body["text"], body["safety_identifier"], body["store"]) == ({"verbosity": "high"}, "s", False)

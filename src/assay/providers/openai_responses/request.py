@@ -280,11 +280,12 @@ def _add_extra(body: Body, extra: Extra | None, drops: Drops) -> None:
 
 def _add_include(body: Body, request: Request) -> None:
     """What the reply shall hold beyond what it always does, each once."""
-    asked = [str(one) for one in body.pop("include", ())]
+    asked: list[str] = []
     if request.sampling.top_logprobs is not None:
         asked.append(LOGPROBS)
     if _reasons(request):
         asked.append(ENCRYPTED)
+    asked.extend(str(one) for one in body.pop("include", ()))
     if asked:
         body["include"] = list(dict.fromkeys(asked))
 

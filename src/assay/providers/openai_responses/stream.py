@@ -176,7 +176,11 @@ class ResponseStream:
         check(response)
         events: list[Event] = [] if self._started else [self._begin(wire.response)]
         for index, raw in enumerate(response.output or ()):
-            events.extend(self._whole(index, raw))
+            item = decode_item(raw)
+            # By its id where one like it was announced, else by its place: some servers count anew here,
+            # others give an item a new id with every event.
+            known = self._by_id.get(item.id or "") or self._known(index, item)
+            events.extend(self._whole(known, item, index, raw))
         reason = response.incomplete_details.reason if response.incomplete_details else None
         finish = finish_from(response.status or "", reason, called=self._called)
         self._ended = True
@@ -195,13 +199,12 @@ class ResponseStream:
     def _done(self, wire: WireEvent) -> Sequence[Event]:
         if bytes(wire.item) in _ABSENT or wire.output_index is None:
             raise ValueError("it has no item or no output_index")
-        return self._whole(wire.output_index, wire.item)
+        item = decode_item(wire.item)
+        return self._whole(self._known(wire.output_index, item), item, wire.output_index, wire.item)
 
     def _known(self, index: int, item: WireItem) -> _Item:
-        """By its id where one like it was seen, else by its place: some servers count anew in the last list,
-        others give each item a new id with every event."""
         kind = kind_of(item)
-        known = self._by_id.get(item.id or "") or self._items.get(index)
+        known = self._items.get(index)
         if known is None or known.kind != kind:
             known = self._items[index] = _Item(kind)
         if item.id:
@@ -228,11 +231,9 @@ class ResponseStream:
                 self._item_part(known)
                 return ()
 
-    def _whole(self, index: int, raw: msgspec.Raw) -> Sequence[Event]:
+    def _whole(self, known: _Item, item: WireItem, index: int, raw: msgspec.Raw) -> Sequence[Event]:
         """What the deltas of an item left out, once."""
-        item = decode_item(raw)
-        known = self._known(index, item)
-        if known.done:
+        if known.done or known.kind != kind_of(item):
             return ()
         known.done = True
         events = [*self._open(known, item, index)]

@@ -17,6 +17,7 @@ from anyio import to_thread
 from assay.errors import NotFound, RequestError
 from assay.providers.openai_responses.items import API, encode_items
 from assay.providers.openai_responses.vocabulary import DIALECT
+from assay.providers.proofs import opened_response
 from assay.providers.translation import Drops
 from assay.server.dialect import Parsed
 from assay.server.openai_responses.output import (
@@ -103,7 +104,8 @@ async def _find(app: App, response_id: str, key_id: str | None) -> Span | None:
 async def retrieve(app: App, response_id: str, *, key_id: str | None = None) -> bytes:
     """GET /v1/responses/{id}: the Response object again. Raises NotFound."""
     span = await _known(app, response_id, key_id)
-    body, _ = response_body(response_of(span), Options({**NOTHING_ASKED, **_echo(span)}))
+    reply = opened_response(response_of(span), DIALECT)
+    body, _ = response_body(reply, Options({**NOTHING_ASKED, **_echo(span)}))
     return ENCODE(body)
 
 
@@ -185,7 +187,8 @@ def items_given(span: Span) -> list[Body]:
     for turn in _input(span):
         if turn.role == "assistant":
             dropped: list[str] = []
-            said = items_of(Choice(turn, Finish("stop")), ids, dropped)
+            answer = Response("", "", (Choice(turn, Finish("stop")),))
+            said = items_of(opened_response(answer, DIALECT).choices[0], ids, dropped)
             custom.update(item["call_id"] for item in said if item["type"] == "custom_tool_call")
             items.extend(said)
             continue
