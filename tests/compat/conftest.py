@@ -11,6 +11,13 @@ import pytest
 from .bed import Callers, Run, configuration
 from .upstreams.app import Upstreams
 
+# Of the google-genai SDK, when its async half first meets aiohttp.
+_SDK_WARNING = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    item.add_marker(_SDK_WARNING)
+
 
 @pytest.fixture(scope="session")
 def upstreams() -> Iterator[Upstreams]:

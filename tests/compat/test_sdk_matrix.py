@@ -132,7 +132,8 @@ async def conversation(cell: Cell, scenario: str, thinking: bool = False) -> Rep
     for (_, said), result in zip(arrived.results, RESULTS, strict=True):
         assert result in said
     assert arrived.said[0] == ("user", QUESTION)
-    assert arrived.sealed == (SEALED.get((cell.client, cell.upstream), []) if scenario == "reasoning" else [])
+    carried = scenario == "reasoning" and (cell.client, cell.upstream) in CARRIED
+    assert arrived.sealed == (PROOFS[second_turn.dialect] if carried else [])
     assert (second.text, second.finish) == (WEATHER, "stop")
     return first
 
@@ -192,9 +193,37 @@ FEATURES: dict[str, Feature] = {
 REFUSED: dict[tuple[str, str, str], str] = {}
 """(client, upstream, feature): the words by which the gateway refuses it, as a 400 in the caller's words."""
 
-THOUGHTS_SHOWN: set[tuple[str, str]] = {("openai", "compatible")}
-SEALED: dict[tuple[str, str], list[str]] = {("openai", "compatible"): [THOUGHTS]}
-"""What comes back to the upstream in the second turn of a reasoning conversation."""
+PROOFS = {
+    "openai": [],
+    "compatible": [THOUGHTS],
+    "openai-responses": ["gAAAAABpJA9cH3zVq0wQm1T5Yk8sLdXrB2uJfN7eGpKoIiWx6CvMzZa4RtUyPhSgDlEb-7qXw=="],
+    "anthropic": [
+        "EqQBCgIYAhIM1gbcDa9GJwZA2b3hGgxBdjrkzLoky3dl1pkiMOYds4pT0Hk9x+Rz/Vw==",
+        "EmwKAhgBEgy3va3pzix/LafPsn4aDFIT2Xlxh0L5L8rLVyIwxtE3rAFBa8cr3qpPkNRj2YfWXGmKDxH4mPnZ5sQ7",
+    ],
+    "gemini": ["CiQB0e2Kb0L3u7m9Zk1xw5c8VtqFJg2hD4sRnYpE6aXoMiUlBvoK"],
+}
+"""What the upstream wants to see again in the second turn of a conversation in which it thought."""
+
+CARRIED = {
+    ("openai", "compatible"),
+    ("openai", "gemini"),
+    ("anthropic", "compatible"),
+    ("anthropic", "anthropic"),
+    ("anthropic", "gemini"),
+    ("gemini", "gemini"),
+    ("responses", "openai"),
+    ("responses", "openai-responses"),
+    ("responses", "compatible"),
+    ("responses", "anthropic"),
+    ("responses", "gemini"),
+}
+"""Where the caller's dialect has a place for it; elsewhere it is left out, and the thinking with it."""
+
+THOUGHTS_SHOWN = {
+    (client, upstream) for client in CLIENTS for upstream in UPSTREAMS if upstream != "openai"
+} - {("openai", "openai-responses")}
+"""Where the caller can read what the model thought."""
 
 
 def upstream_ids(dialect: str, scenario: str) -> list[str]:

@@ -152,7 +152,7 @@ def _understand(scope: dict[str, Any], body: bytes) -> tuple[Exchange, Api]:
     name, wanted = api.key
     if headers.get(name) != wanted:
         problems.append(f"{name} is {headers.get(name)!r}")
-    if provider == "anthropic" and headers.get("anthropic-version") != "2023-06-01":
+    if provider == "anthropic" and not re.fullmatch(r"\d{4}-\d\d-\d\d", headers.get("anthropic-version", "")):
         problems.append("no anthropic-version")
     if path.endswith(":streamGenerateContent") and query != "alt=sse":
         problems.append(f"query is {query!r}")

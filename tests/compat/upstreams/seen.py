@@ -151,10 +151,15 @@ def gemini(body: dict[str, Any]) -> Seen:
             seen.results.append((reply.get("id"), json.dumps(reply["response"], ensure_ascii=False)))
         elif "inlineData" in part:
             blob = part["inlineData"]
-            seen.images.append((blob["mimeType"], base64.b64decode(blob["data"])))
+            # The SDK itself writes `mime_type` and the URL-safe alphabet, which the API takes too.
+            kind = blob.get("mimeType") or blob["mime_type"]
+            seen.images.append((kind, base64.b64decode(blob["data"].translate(_STANDARD))))
         elif part.get("text") and not part.get("thought"):
             seen.said.append((role, part["text"]))
     return seen
+
+
+_STANDARD = str.maketrans("-_", "+/")
 
 
 def _gemini_parts(body: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -39,19 +39,19 @@ def chat_problems(body: dict[str, Any]) -> list[str]:
         if body.get("stream")
         else chat.CompletionCreateParamsNonStreaming
     )
-    return [problem for problem in problems(body, wanted) if not problem.endswith(TOLERATED)]
+    return [problem for problem in problems(body, wanted) if not problem.endswith(_TOLERATED)]
 
 
-TOLERATED = ("].annotations: unknown field",)
+_TOLERATED = ("].annotations: unknown field",)
 """What OpenAI takes without declaring it: callers send back the messages that they got."""
 
 
 def compatible_problems(body: dict[str, Any]) -> list[str]:
-    return [
-        problem
-        for problem in chat_problems(body)
-        if not problem.endswith("].reasoning_content: unknown field")
-    ]
+    return [problem for problem in chat_problems(body) if not problem.endswith(_EXTENSIONS)]
+
+
+_EXTENSIONS = ("].reasoning_content: unknown field", "].name: unknown field")
+"""What servers of this kind take beyond OpenAI itself."""
 
 
 def responses_problems(body: dict[str, Any]) -> list[str]:
