@@ -10,7 +10,6 @@ import pytest
 from assay.errors import UnsupportedFeature
 from assay.providers.anthropic import Anthropic
 from assay.types import (
-    Extra,
     Message,
     Reasoning,
     Request,
@@ -41,9 +40,7 @@ def sent(request: Request) -> tuple[Any, tuple[str, ...]]:
     "foreign",
     [
         Reasoning("Hm."),
-        Reasoning("Hm.", signature="c2ln", extra=Extra("gemini", {})),
-        Reasoning(encrypted="gAAA", extra=Extra("openai-responses", {})),
-        Reasoning("Hm.", signature="gemini:c2ln"),
+        Reasoning(),
         Reasoning("Hm.", signature=""),
     ],
 )
@@ -55,7 +52,7 @@ def test_reasoning_that_the_api_cannot_read_is_left_out(foreign: Reasoning) -> N
 
 
 def test_its_own_reasoning_is_sent_back_in_its_order() -> None:
-    thought, hidden = Reasoning("Hm.", signature="anthropic:c2ln"), Reasoning(encrypted="ZW5j")
+    thought, hidden = Reasoning("Hm.", signature="c2ln"), Reasoning(encrypted="ZW5j")
     turn = Message("assistant", (Text("a"), thought, CALL, hidden))
     said = sent(Request(NEW, (user("1"), turn, RESULT)))[0]["messages"]
     assert said[1]["content"][:3] == [

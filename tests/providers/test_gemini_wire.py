@@ -378,7 +378,6 @@ def test_thoughts_of_others_are_left_out_and_named() -> None:
         "assistant",
         (
             Reasoning("unsigned"),
-            Reasoning("theirs", signature=SIGNATURE, extra=Extra("anthropic", {})),
             Reasoning(encrypted="AAAA"),
             Reasoning("odd", signature="not base64!"),
             ToolCall("1", "f", "{}", signature="rs_1!"),
@@ -394,9 +393,8 @@ def test_thoughts_of_others_are_left_out_and_named() -> None:
         "messages[1].parts[0].reasoning",
         "messages[1].parts[1].reasoning",
         "messages[1].parts[2].reasoning",
-        "messages[1].parts[3].reasoning",
+        "messages[1].parts[3].signature",
         "messages[1].parts[4].signature",
-        "messages[1].parts[5].signature",
     )
 
 
@@ -759,3 +757,24 @@ def test_any_conversation_is_carried_in_official_words_or_refused(messages: tupl
         assert_official(body)
     assert all(content["parts"] for content in body["contents"])
     assert WIRE.encode(request) == encoded
+
+
+@pytest.mark.parametrize(
+    ("model", "signatures", "expected"),
+    [
+        ("gemini-3-pro", (None, None), ["skip_thought_signature_validator", None]),
+        ("gemini-3-pro", ("c2ln", None), ["c2ln", None]),
+        ("gemini-2.5-flash", (None, None), [None, None]),
+    ],
+)
+def test_calls_that_another_model_made_are_marked_for_models_that_want_signed_ones(
+    model: str, signatures: tuple[str | None, ...], expected: list[str | None]
+) -> None:
+    calls = tuple(ToolCall(f"c{number}", "f", "{}", signature=one) for number, one in enumerate(signatures))
+    results = tuple(ToolResult(call.id, (Text("x"),)) for call in calls)
+    body = json.loads(
+        Gemini()
+        .encode(Request(model, (user("Hi"), Message("assistant", calls), Message("tool", results))))
+        .body
+    )
+    assert [part.get("thoughtSignature") for part in body["contents"][1]["parts"]] == expected

@@ -1,4 +1,4 @@
-"""Signatures and encrypted reasoning: kept across callers of any dialect, sent to nobody who cannot read them."""
+"""Signatures and encrypted reasoning: kept across callers of any dialect, sent to no upstream but their own."""
 
 from __future__ import annotations
 

@@ -532,15 +532,15 @@ def test_the_upstreams_own_bytes() -> None:
     assert STREAM_SSE.stream(None).wire(WIRE) == WIRE
     for end in range(len(WIRE)):
         array = STREAM_ARRAY.stream(None)
-        data = array.wire(WIRE[:end]) + array.wire(WIRE[end:]) + array.encode(Ended())
+        data = array.wire(WIRE[:end]) + array.wire(WIRE[end:]) + array.close()
         assert json.loads(data) == [{"a": "ä"}, {"b": 1, "finishReason": "STOP"}]
 
 
 def test_the_upstreams_array_is_closed_once() -> None:
     array = STREAM_ARRAY.stream(None)
-    data = array.wire(WIRE[:FIRST]) + array.wire(b"") + array.wire(WIRE[FIRST:]) + array.wire(b"")
+    data = array.wire(WIRE[:FIRST]) + array.wire(b"") + array.wire(WIRE[FIRST:]) + array.close()
     assert len(json.loads(data)) == 2
-    assert array.wire(b"") == array.encode(STOP) == array.encode(Ended()) == b""
+    assert array.close() == b""
     broken = STREAM_ARRAY.stream(None)
     data = broken.wire(WIRE[:FIRST]) + broken.error(BadResponse("cut off"))
     assert [list(chunk) for chunk in json.loads(data)] == [["a"], ["error"]]

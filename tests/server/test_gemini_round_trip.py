@@ -29,7 +29,6 @@ from assay.types import (
     Assembly,
     Audio,
     Choice,
-    Ended,
     Event,
     Extra,
     File,
@@ -329,7 +328,7 @@ def test_a_stream_reads_as_the_whole(response: Response) -> None:
     assert without_averages(Gemini().decode(REQUEST, listed)) == response
     # The upstream's own bytes, framed anew, say the same.
     other = STREAM_ARRAY.stream(SHOWN)
-    assert json.loads(other.wire(data) + other.encode(Ended())) == json.loads(listed)
+    assert json.loads(other.wire(data) + other.close()) == json.loads(listed)
 
 
 @pytest.mark.parametrize("path", sorted(FIXTURES.glob("generate_*.json")), ids=lambda path: path.stem)
@@ -386,7 +385,7 @@ async def test_an_upstreams_stream_is_an_array_wherever_it_is_cut(name: str, end
         async for event in upstream(request):
             assert isinstance(event, WireData)
             written += array.wire(event.data)
-        assert json.loads(written) == wanted
+        assert json.loads(written + array.close()) == wanted
 
 
 @given(vectors=st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=1, max_size=3))

@@ -16,14 +16,16 @@ from assay.types import Extra, Thinking
 HARMLESS = frozenset(
     {
         # how a call is kept, billed, cached and told apart
-        "store", "metadata", "labels", "service_tier", "inference_geo", "container", "user_profile_id",
+        "store", "metadata", "labels", "service_tier", "user_profile_id",
         "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "prompt_cache_breakpoint",
         "cache_control", "safety_identifier", "include", "stream_options",
         # hints about a part, not its content
         "title", "detail", "id", "status", "phase", "mediaResolution", "videoMetadata", "caller",
         # hints about a tool or the answer's length
         "verbosity", "strict", "response", "behavior", "eager_input_streaming", "defer_loading",
-        "allowed_callers", "input_examples",
+        "allowed_callers", "input_examples", "responseJsonSchema",
+        # what the provider does beside answering
+        "context_management", "diagnostics", "speed", "safetySettings",
     }
 )  # fmt: skip
 """Fields that one dialect alone knows and that may be left out: the answer does not depend on them."""

@@ -167,6 +167,8 @@ async def _stream(
                     await send({"type": "http.response.start", "status": 200, "headers": head})
                 if data:
                     await send({"type": "http.response.body", "body": data, "more_body": True})
+        if rest := encoder.close():
+            await send({"type": "http.response.body", "body": rest, "more_body": True})
     except AssayError as error:
         if not started:
             raise

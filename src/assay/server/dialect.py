@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from assay.errors import AssayError
+from assay.server.asgi import SSE_TYPE
 from assay.types import JSON, Event, Operation, Request, Response
 
 if TYPE_CHECKING:
@@ -44,9 +45,26 @@ class ReplyEncoder(Protocol):
         """What an upstream of this dialect sent (whole server-sent events), framed for this caller."""
         ...
 
+    def close(self) -> bytes:
+        """What stands behind the last of `wire`, where the upstream's own bytes were a whole reply."""
+        ...
+
     def error(self, error: AssayError) -> bytes:
         """The end of a stream that failed after it began: nobody can take it for whole."""
         ...
+
+
+class ServerSentEvents:
+    """The framing that all dialects share: what an upstream of the same dialect sent is right as it is."""
+
+    __slots__ = ()
+    content_type = SSE_TYPE
+
+    def wire(self, data: bytes) -> bytes:
+        return data
+
+    def close(self) -> bytes:
+        return b""
 
 
 @dataclass(frozen=True)

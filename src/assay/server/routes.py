@@ -62,6 +62,8 @@ def family(scope: Scope) -> Family:
     path: str = scope["path"]
     if path.startswith(("/v1beta/", "/v1alpha/")) or _MODEL.fullmatch(path):
         return "gemini"
+    if header(scope, b"x-goog-api-key") is not None or header(scope, b"x-goog-api-client") is not None:
+        return "gemini"
     if path.startswith("/v1/messages") or header(scope, b"anthropic-version") is not None:
         return "anthropic"
     return "openai"

@@ -8,7 +8,6 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Literal, TypeAlias
 
-from assay.errors import RequestError
 from assay.types.content import JSON, CacheMark, Extra, Message, ToolCall, Value
 
 # --- what is asked -------------------------------------------------------------------------------
@@ -135,7 +134,7 @@ class WireCall(Value):
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
     request: Request | None = None
-    problem: RequestError | None = None
+    problem: Exception | None = None
 
 
 class Request(Value):

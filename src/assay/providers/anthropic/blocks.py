@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, assert_never
 import msgspec
 
 from assay.errors import RequestError, UnsupportedFeature
-from assay.providers.anthropic.vocabulary import CITATIONS, DIALECT, own_proof, tool_id
+from assay.providers.anthropic.vocabulary import CITATIONS, DIALECT, tool_id
 from assay.providers.translation import Drops
 from assay.types import (
     Audio,
@@ -124,11 +124,10 @@ def assistant_block(part: Part, where: str, drops: Drops) -> Body | None:
 
 def _thinking(part: Reasoning, where: str, drops: Drops) -> Body | None:
     """The API takes back what it signed or encrypted itself, word for word, and nothing else."""
-    signature, encrypted = own_proof(part)
-    if encrypted:
-        return {"type": "redacted_thinking", "data": encrypted}
-    if signature:
-        return {"type": "thinking", "thinking": part.text, "signature": signature}
+    if part.encrypted:
+        return {"type": "redacted_thinking", "data": part.encrypted}
+    if part.signature:
+        return {"type": "thinking", "thinking": part.text, "signature": part.signature}
     drops.add(f"{where}.reasoning")
     return None
 

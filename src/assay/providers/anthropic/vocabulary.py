@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from assay.types import Finish, FinishReason, Reasoning, Usage
+from assay.types import Finish, FinishReason, Usage
 
 DIALECT = "anthropic"
 """The name on every Extra and Opaque that this API alone knows."""
@@ -174,27 +174,6 @@ def tool_id(canonical: str) -> str:
 def made_up_id(reply_id: str, number: int) -> str:
     """An id for a tool call that came without one: the same for the same reply, streamed or not."""
     return f"toolu_{reply_id}_{number}" if reply_id else f"toolu_{number}"
-
-
-# --- whose signature -----------------------------------------------------------------------------
-
-_OTHERS = ("openai:", "openai-responses:", "gemini:", "local:", "scripted:")
-_OWN = f"{DIALECT}:"
-
-
-def own_proof(reasoning: Reasoning) -> tuple[str | None, str | None]:
-    """Signature and encrypted text, where this API gave them; (None, None) where another one did.
-
-    A foreign Reasoning has another dialect's Extra, or proof that begins with another dialect's name and a
-    colon, which no proof of this API has in it.
-    """
-    if reasoning.extra is not None and reasoning.extra.dialect != DIALECT:
-        return None, None
-    proofs = (reasoning.signature, reasoning.encrypted)
-    if any(proof is not None and proof.startswith(_OTHERS) for proof in proofs):
-        return None, None
-    signature, encrypted = (None if proof is None else proof.removeprefix(_OWN) for proof in proofs)
-    return signature, encrypted
 
 
 # --- which Claude --------------------------------------------------------------------------------

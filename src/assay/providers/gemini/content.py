@@ -37,6 +37,7 @@ from assay.types import (
 Body: TypeAlias = dict[str, Any]
 
 _SYSTEM = ("system", "developer")
+NOT_SIGNED = "skip_thought_signature_validator"
 _EXACT = 2**53
 """The API keeps a function's numbers as doubles: a whole number past this would change on its way."""
 
@@ -91,6 +92,18 @@ def conversation(messages: tuple[Message, ...], drops: Drops) -> tuple[Body | No
         after_results = results
     drops.enter("")
     return ({"parts": instruction} if instruction else None), contents
+
+
+def excuse(contents: list[Body]) -> None:
+    """Marks turns of calls that another model made: Gemini 3 refuses calls that it did not sign itself.
+
+    The mark is the one that Google documents for conversations that were begun elsewhere
+    (https://ai.google.dev/gemini-api/docs/thought-signatures).
+    """
+    for content in contents:
+        calls = [part for part in content["parts"] if "functionCall" in part]
+        if calls and not any("thoughtSignature" in part for part in calls):
+            calls[0]["thoughtSignature"] = NOT_SIGNED
 
 
 def _goes_on(before: Body, content: Body) -> bool:
@@ -241,8 +254,7 @@ def _sign(body: Body, signature: str | None, number: int, drops: Drops) -> None:
 
 def _reasoning(thought: Reasoning, number: int, drops: Drops) -> Body | None:
     """Only what the API signed: it cannot check the rest, and another provider's it cannot read."""
-    foreign = thought.extra is not None and thought.extra.dialect != DIALECT
-    if foreign or thought.signature is None or not is_signature(thought.signature):
+    if thought.signature is None or not is_signature(thought.signature):
         drops.part(number, "reasoning")
         return None
     text = thought.text or "\n\n".join(thought.summary)

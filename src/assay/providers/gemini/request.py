@@ -12,7 +12,7 @@ from typing import Any, assert_never
 import msgspec
 
 from assay.errors import RequestError, UnsupportedFeature
-from assay.providers.gemini.content import Body, conversation, take
+from assay.providers.gemini.content import Body, conversation, excuse, take
 from assay.providers.gemini.schema import fixed_schema, json_schema
 from assay.providers.gemini.vocabulary import API, DIALECT, resource
 from assay.providers.translation import Drops, budget
@@ -89,6 +89,8 @@ def _generate(request: Request, json_schemas: bool) -> tuple[Body, Drops]:
         raise RequestError(
             f"{API} answers to a user's message, and this call has none; add one", param="messages"
         )
+    if _SIGNING.search(request.model):
+        excuse(contents)
     body: Body = {}
     if instruction is not None:
         body["systemInstruction"] = instruction
@@ -287,6 +289,7 @@ def _add_options(body: Body, request: Request, drops: Drops) -> None:
 
 # --- thinking ------------------------------------------------------------------------------------
 
+_SIGNING = re.compile(r"gemini-(?:[3-9]|\d\d)")
 _BUDGETED = re.compile(r"gemini-[12]\.")
 """Models that take a number of tokens. Later ones take a level, and the number for old callers' sake."""
 

@@ -32,7 +32,7 @@ from assay.server.anthropic.reply import (
     unsupported,
     usage,
 )
-from assay.server.asgi import SSE_TYPE
+from assay.server.dialect import ServerSentEvents
 from assay.types import (
     AudioDelta,
     Completed,
@@ -62,7 +62,7 @@ _PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 _STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
 
-class MessageStream:
+class MessageStream(ServerSentEvents):
     """Server-sent events for the events of one reply. `encode` gives b"" for what has nothing to say yet.
 
     >>> encoder = MessageStream()
@@ -75,7 +75,6 @@ class MessageStream:
     """
 
     __slots__ = ("_calls", "_finish", "_open", "_refused", "_started", "_waiting", "_writer")
-    content_type = SSE_TYPE
 
     def __init__(self, _options: object = None) -> None:
         self._started: Started | None = None
@@ -116,9 +115,6 @@ class MessageStream:
                 return self.wire(data)
             case _:
                 assert_never(event)
-
-    def wire(self, data: bytes) -> bytes:
-        return data
 
     def error(self, error: AssayError) -> bytes:
         """The last event of a stream that failed: without message_stop nobody takes it for whole."""

@@ -15,6 +15,7 @@ import msgspec
 
 from assay.errors import RequestError
 from assay.providers.gemini.vocabulary import DIALECT, bytes_of
+from assay.providers.proofs import SEAL
 from assay.server.gemini.body import Blob, Content, FileData, FunctionCall, FunctionResponse, about
 from assay.server.gemini.body import Part as WirePart
 from assay.types import (
@@ -301,7 +302,12 @@ def _base64(data: str, path: str) -> bytes:
 
 
 def _signature(data: str, path: str) -> str:
-    """The same in the standard alphabet, padded: some providers compare the text, not what it stands for."""
-    _base64(data, path)
+    """The same in the standard alphabet, padded: some providers compare the text, not what it stands for.
+
+    Another provider's proof went out in base64 (see .reply): it is what it was before.
+    """
+    sealed = _base64(data, path)
+    if sealed.startswith(SEAL.encode()):
+        return sealed.decode("utf-8", "replace")
     plain = data.replace("-", "+").replace("_", "/").rstrip("=")
     return plain + "=" * (-len(plain) % 4)

@@ -6,6 +6,7 @@ object has no place in the API: it is told in `finishMessage`, as Google tells i
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -13,6 +14,7 @@ import msgspec
 
 from assay.errors import BadResponse, UnsupportedFeature
 from assay.providers.gemini.vocabulary import DIALECT, base64_of, is_signature
+from assay.providers.proofs import SEAL
 from assay.server.dialect import Written
 from assay.server.gemini.parse import Options
 from assay.types import (
@@ -181,6 +183,9 @@ def arguments(text: str) -> dict[str, JSON] | None:
 
 def signature_to(signature: str | None) -> Body:
     """What is not base64 is another provider's, and no client of this API could read it."""
+    if signature is not None and signature.startswith(SEAL):
+        # Another provider's, to be sent back: the API's clients read nothing but base64 here.
+        signature = b64encode(signature.encode()).decode()
     return {"thoughtSignature": signature} if signature is not None and is_signature(signature) else {}
 
 

@@ -6,14 +6,13 @@ finish reasons and usage come with the last chunk.
 
 from __future__ import annotations
 
-import re
 from typing import TypeAlias
 
 import msgspec
 
 from assay.errors import AssayError, UnsupportedFeature
 from assay.providers.sse import SseDecoder
-from assay.server.asgi import SSE_TYPE
+from assay.server.dialect import ServerSentEvents
 from assay.server.gemini.errors import error_body
 from assay.server.gemini.parse import Options
 from assay.server.gemini.reply import (
@@ -54,7 +53,6 @@ from assay.types import (
 )
 
 _ENCODE = msgspec.json.Encoder().encode
-_ENDS = re.compile(rb'"(finishReason|blockReason)"')
 
 
 class _Call:
@@ -229,7 +227,7 @@ def _audio(event: AudioDelta) -> list[Body]:
 # --- framing -------------------------------------------------------------------------------------
 
 
-class SseEncoder:
+class SseEncoder(ServerSentEvents):
     """Server-sent events, as `alt=sse` asks for. `encode` gives b"" for what has nothing to say.
 
     >>> encoder = SseEncoder()
@@ -240,7 +238,6 @@ class SseEncoder:
     """
 
     __slots__ = ("_chunks",)
-    content_type = SSE_TYPE
 
     def __init__(self, options: Options | None = None) -> None:
         self._chunks = Chunks(options or Options())
@@ -248,9 +245,6 @@ class SseEncoder:
     def encode(self, event: Event) -> bytes:
         """Raises UnsupportedFeature for a part that the API has no place for."""
         return b"".join(b"data: " + chunk + b"\r\n\r\n" for chunk in self._chunks.of(event))
-
-    def wire(self, data: bytes) -> bytes:
-        return data
 
     def error(self, error: AssayError) -> bytes:
         """The last event of a stream that failed."""
@@ -260,41 +254,34 @@ class SseEncoder:
 class ArrayEncoder:
     """One JSON array whose elements are sent one by one. Ended, Completed and errors close it.
 
-    After `wire` the elements are the upstream's own and Ended only closes the array, as do no bytes (`b""`)
-    once a chunk gave a reason to finish: so HttpUpstream says that the body has ended.
+    After `wire` the elements are the upstream's own, and `close` closes the array.
 
     >>> encoder = ArrayEncoder()
-    >>> encoder.wire(b'data: {"a": 1}\\r\\n\\r\\ndata: {"b": 2}\\r\\n\\r\\n') + encoder.encode(Ended())
+    >>> encoder.wire(b'data: {"a": 1}\\r\\n\\r\\ndata: {"b": 2}\\r\\n\\r\\n') + encoder.close()
     b'[{"a": 1}\\r\\n,\\r\\n{"b": 2}\\r\\n]'
     """
 
-    __slots__ = ("_begun", "_chunks", "_closed", "_finished", "_frames")
+    __slots__ = ("_begun", "_chunks", "_closed", "_frames")
     content_type = b"application/json"
 
     def __init__(self, options: Options | None = None) -> None:
         self._chunks = Chunks(options or Options())
         self._frames: SseDecoder | None = None
-        self._begun = self._closed = self._finished = False
+        self._begun = self._closed = False
 
     def encode(self, event: Event) -> bytes:
         """Raises UnsupportedFeature for a part that the API has no place for."""
-        if self._frames is not None:
-            return self._close() if isinstance(event, Ended | Completed) else b""
         data = self._elements(self._chunks.of(event))
-        return data + self._close() if isinstance(event, Ended | Completed) else data
+        return data + self.close() if isinstance(event, Ended | Completed) else data
 
     def wire(self, data: bytes) -> bytes:
         if self._frames is None:
             self._frames = SseDecoder()
-        if not data:
-            return self._close() if self._finished else b""
-        chunks = [text.encode() for _, text in self._frames.feed(data)]
-        self._finished = self._finished or any(_ENDS.search(chunk) for chunk in chunks)
-        return self._elements(chunks)
+        return self._elements([text.encode() for _, text in self._frames.feed(data)])
 
     def error(self, error: AssayError) -> bytes:
         """The last element of a stream that failed, and the end of the array."""
-        return self._elements([_ENCODE(error_body(error))]) + self._close()
+        return self._elements([_ENCODE(error_body(error))]) + self.close()
 
     def _elements(self, chunks: list[bytes]) -> bytes:
         if not chunks:
@@ -303,7 +290,7 @@ class ArrayEncoder:
         self._begun = True
         return before + b",\r\n".join(chunk + b"\r\n" for chunk in chunks)
 
-    def _close(self) -> bytes:
+    def close(self) -> bytes:
         if self._closed:
             return b""
         self._closed = True

@@ -1,7 +1,8 @@
 """The body of a chat completions call, as OpenAI's API takes it. What it means is .parse's concern.
 
 Every object refuses fields that the API does not have, except for those that its own replies carry and that
-clients send back with the conversation, and for `top_k`, which other servers of this API take. `None` stands for absent and for null alike, as it does at OpenAI.
+clients send back with the conversation, and for `top_k`, which other servers of this API take. `None` stands
+for absent and for null alike, as it does at OpenAI.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import msgspec
 
 from assay.errors import AssayError, UnsupportedFeature
 from assay.providers.openai_chat.vocabulary import DIALECT, DONE, finish_to, logprobs_to, usage_to
-from assay.server.asgi import SSE_TYPE
+from assay.server.dialect import ServerSentEvents
 from assay.server.openai_chat.errors import encode_error
 from assay.server.openai_chat.parse import Options
 from assay.types import (
@@ -174,7 +174,7 @@ def _unsupported(kind: str) -> UnsupportedFeature:
 # --- streamed ------------------------------------------------------------------------------------
 
 
-class StreamEncoder:
+class StreamEncoder(ServerSentEvents):
     """Server-sent events for the events of one reply. `encode` gives b"" for what has nothing to say.
 
     >>> encoder = StreamEncoder()
@@ -185,7 +185,6 @@ class StreamEncoder:
     """
 
     __slots__ = ("_calls", "_choices", "_common", "_head", "_include_usage", "_tail")
-    content_type = SSE_TYPE
 
     def __init__(self, options: Options = Options()) -> None:  # noqa: B008  (a frozen value)
         self._include_usage = options.include_usage
@@ -223,9 +222,6 @@ class StreamEncoder:
                 return self._whole(stream_of(event.response))
             case _:
                 assert_never(event)
-
-    def wire(self, data: bytes) -> bytes:
-        return data
 
     def error(self, error: AssayError) -> bytes:
         """The last event of a stream that failed: no [DONE] follows, so that nobody takes it for whole."""

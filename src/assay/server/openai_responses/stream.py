@@ -13,6 +13,7 @@ import msgspec
 
 from assay.errors import AssayError, RateLimited, RequestError, UnsupportedFeature
 from assay.providers.openai_responses.vocabulary import citation, finish_to, tokens_to
+from assay.server.dialect import ServerSentEvents
 from assay.server.openai_chat.errors import encode_error
 from assay.server.openai_responses.output import (
     Body,
@@ -106,7 +107,7 @@ class _Call:
 _Item: TypeAlias = _Message | _Thought | _Call
 
 
-class StreamEncoder:
+class StreamEncoder(ServerSentEvents):
     """Server-sent events for the events of one reply.
 
     >>> encoder = StreamEncoder()
@@ -116,7 +117,6 @@ class StreamEncoder:
     3
     """
 
-    content_type = b"text/event-stream"
 
     def __init__(self, options: Options | None = None) -> None:
         self._options = options or Options()
@@ -166,6 +166,10 @@ class StreamEncoder:
         """As the upstream sent it."""
         self._wire = data
         return data
+
+    def close(self) -> bytes:
+        """Nothing stands behind the upstream's own last event."""
+        return b""
 
     def error(self, error: AssayError) -> bytes:
         """The last event: `response.failed` where the caller has seen a response begin, else `error`."""
