@@ -429,7 +429,7 @@ def test_parameters() -> None:
         ({"choices": 2}, "choices"),
         ({"modalities": ("text", "audio")}, "modalities"),
         ({"audio": {"voice": "alloy"}}, "modalities"),
-        ({"extra": Extra("gemini", {"safetySettings": []})}, "safetySettings"),
+        ({"extra": Extra("gemini", {"tomorrow": []})}, "tomorrow"),
         ({"extra": Extra("openai", {"web_search_options": {}})}, "web_search_options"),
     ],
 )

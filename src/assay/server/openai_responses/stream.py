@@ -117,7 +117,6 @@ class StreamEncoder(ServerSentEvents):
     3
     """
 
-
     def __init__(self, options: Options | None = None) -> None:
         self._options = options or Options()
         self._head: Head | None = None
@@ -228,13 +227,9 @@ class StreamEncoder(ServerSentEvents):
         self._output[index] = item
         return self._event("response.output_item.done", item=item, output_index=index)
 
-    def _others(self, keep: _Item | None = None) -> bytes:
+    def _others(self) -> bytes:
         """Texts and thoughts end when something else begins."""
-        ends = [
-            self._close(item, "completed")
-            for item in self._open.values()
-            if item is not keep and not isinstance(item, _Call)
-        ]
+        ends = [self._close(item, "completed") for item in self._open.values() if not isinstance(item, _Call)]
         return b"".join(ends)
 
     def _close(self, item: _Item, status: str) -> bytes:
