@@ -65,10 +65,12 @@ check: $(VENV)/.installed-dev  ## Linters, types, layers, generated docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python tests/fidelity/matrix.py --check
 
 .PHONY: docs
 docs: $(VENV)/.installed  ## Write the generated pages of docs/reference
 	$(BIN)/python docs/generate.py
+	$(BIN)/python tests/fidelity/matrix.py
 
 .PHONY: lock
 lock:  ## Write the lock files again (needs uv)
