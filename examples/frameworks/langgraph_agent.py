@@ -36,6 +36,7 @@ model = ChatOpenAI(
     model=os.environ.get("ASSAY_MODEL", "gpt-4o-mini"),
     base_url=os.environ.get("ASSAY_BASE_URL", "http://127.0.0.1:8700/v1"),
     api_key=os.environ.get("ASSAY_API_KEY", "none"),
+    use_responses_api=os.environ.get("ASSAY_API") == "responses",
 ).bind_tools(TOOLS)
 
 

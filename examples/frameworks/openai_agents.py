@@ -1,6 +1,6 @@
 """An agent of the OpenAI Agents SDK with two tools on top of Assay: which of two cities is warmer?
 
-The SDK speaks the Responses API unless told otherwise; with ASSAY_API=chat_completions, the other one.
+The SDK speaks the Responses API unless told otherwise: ASSAY_API=chat_completions.
 """
 
 import asyncio

@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "frameworks"
 TOML = """
 [providers.stand-in]
-dialect = "openai"
+dialect = "{dialect}"
 base_url = "{url}"
 prices = "free"
 
@@ -34,8 +35,13 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture
 def gateway(serve, upstream: Upstream):
-    """The real `assay up` in front of the stand-in."""
-    return serve(TOML.format(url=upstream.url, model=MODEL))
+    """The real `assay up` in front of the stand-in, which is spoken to in this dialect."""
+
+    @cache
+    def start(dialect: str):
+        return serve(TOML.format(dialect=dialect, url=upstream.url, model=MODEL))
+
+    return start
 
 
 @dataclass
@@ -72,14 +78,14 @@ def run(gateway, tmp_path: Path) -> Iterator[Run]:
     """Starts Python of .venvs/NAME on these arguments, with only the gateway's address and model to know."""
     started: list[Example] = []
 
-    def start(name: str, *arguments: str, **env: str) -> Example:
+    def start(name: str, *arguments: str, dialect: str = "compatible", api: str = "") -> Example:
         python = ROOT / ".venvs" / name / "bin" / "python"
         if not python.exists():
             pytest.fail(f"{python} is missing; run: make frameworks")
         # Nothing of this machine's settings: what an example needs to send nothing, it must set itself.
         clean = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONUTF8": "1"}
         watched = {"PYTHONPATH": str(Path(__file__).parent / "watch"), "OUTSIDE": str(tmp_path / "outside")}
-        told = {"ASSAY_BASE_URL": f"{gateway.url}/v1", "ASSAY_MODEL": "weather", **env}
+        told = {"ASSAY_BASE_URL": f"{gateway(dialect).url}/v1", "ASSAY_MODEL": "weather", "ASSAY_API": api}
         process = subprocess.Popen(
             [str(python), *arguments],
             cwd=EXAMPLES,

@@ -85,9 +85,9 @@ class Upstream:
         said = [message for message in body["messages"] if message["role"] == "tool"]
         turn = next_turn(offered, {message["tool_call_id"]: _text(message["content"]) for message in said})
         if not body.get("stream"):
-            return JSONResponse(chat_reply(turn))
+            return JSONResponse(chat_reply(turn, self._number))
         usage = (body.get("stream_options") or {}).get("include_usage", False)
-        return self._stream(chat_chunks(turn, usage))
+        return self._stream(chat_chunks(turn, self._number, usage))
 
     async def responses(self, request: Request) -> Response:
         body = await request.json()
@@ -96,8 +96,13 @@ class Upstream:
         said = [item for item in body["input"] if item.get("type") == "function_call_output"]
         turn = next_turn(offered, {item["call_id"]: _text(item["output"]) for item in said})
         if not body.get("stream"):
-            return JSONResponse(response("completed", turn))
-        return self._stream(response_events(turn))
+            return JSONResponse(response(self._number, "completed", turn))
+        return self._stream(response_events(turn, self._number))
+
+    @property
+    def _number(self) -> int:
+        """Replies have ids of their own: LangGraph takes two of one id for one message."""
+        return len(self.asked)
 
     def _stream(self, pieces: Iterator[bytes | None]) -> Response:
         async def sent() -> AsyncIterator[bytes]:
@@ -128,13 +133,13 @@ def _chat_calls(turn: Turn) -> list[dict[str, Any]]:
     ]
 
 
-def chat_reply(turn: Turn) -> dict[str, Any]:
+def chat_reply(turn: Turn, number: int) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": "".join(turn.answer) or None, "refusal": None}
     if turn.calls:
         message["tool_calls"] = _chat_calls(turn)
     finish = "tool_calls" if turn.calls else "stop"
     return {
-        "id": "chatcmpl-1",
+        "id": f"chatcmpl-{number}",
         "object": "chat.completion",
         "created": 1,
         "model": MODEL,
@@ -143,12 +148,12 @@ def chat_reply(turn: Turn) -> dict[str, Any]:
     }
 
 
-def chat_chunks(turn: Turn, usage: bool) -> Iterator[bytes | None]:
+def chat_chunks(turn: Turn, number: int, usage: bool) -> Iterator[bytes | None]:
     """The stream's bytes; None where it halts."""
 
     def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return _chunk([choice], None)
+        return _chunk(number, [choice], None)
 
     yield chunk({"role": "assistant", "content": None if turn.calls else ""})
     for index, call in enumerate(_chat_calls(turn)):
@@ -163,22 +168,22 @@ def chat_chunks(turn: Turn, usage: bool) -> Iterator[bytes | None]:
         yield chunk({"content": turn.answer[1]})
     yield chunk({}, "tool_calls" if turn.calls else "stop")
     if usage:
-        yield _chunk([], _chat_usage())
+        yield _chunk(number, [], _chat_usage())
     yield b"data: [DONE]\n\n"
 
 
-def _chunk(choices: list[dict[str, Any]], usage: dict[str, int] | None) -> bytes:
-    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": MODEL}
+def _chunk(number: int, choices: list[dict[str, Any]], usage: dict[str, int] | None) -> bytes:
+    head = {"id": f"chatcmpl-{number}", "object": "chat.completion.chunk", "created": 1, "model": MODEL}
     return b"data: " + json.dumps({**head, "choices": choices, "usage": usage}).encode() + b"\n\n"
 
 
 # --- Responses ----------------------------------------------------------------------------------------
 
 
-def _items(turn: Turn) -> list[dict[str, Any]]:
+def _items(turn: Turn, number: int) -> list[dict[str, Any]]:
     if not turn.calls:
         part = {"type": "output_text", "text": "".join(turn.answer), "annotations": [], "logprobs": []}
-        message = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed"}
+        message = {"id": f"msg_{number}", "type": "message", "role": "assistant", "status": "completed"}
         return [{**message, "content": [part]}]
     return [
         {
@@ -193,7 +198,7 @@ def _items(turn: Turn) -> list[dict[str, Any]]:
     ]
 
 
-def response(status: str, turn: Turn | None = None) -> dict[str, Any]:
+def response(number: int, status: str, turn: Turn | None = None) -> dict[str, Any]:
     usage = {
         "input_tokens": USAGE[0],
         "input_tokens_details": {"cached_tokens": 0},
@@ -202,7 +207,7 @@ def response(status: str, turn: Turn | None = None) -> dict[str, Any]:
         "total_tokens": sum(USAGE),
     }
     return {
-        "id": "resp_1",
+        "id": f"resp_{number}",
         "object": "response",
         "created_at": 1,
         "status": status,
@@ -211,7 +216,7 @@ def response(status: str, turn: Turn | None = None) -> dict[str, Any]:
         "instructions": None,
         "metadata": {},
         "model": MODEL,
-        "output": _items(turn) if turn else [],
+        "output": _items(turn, number) if turn else [],
         "parallel_tool_calls": True,
         "temperature": 1.0,
         "tool_choice": "auto",
@@ -221,20 +226,20 @@ def response(status: str, turn: Turn | None = None) -> dict[str, Any]:
     }
 
 
-def response_events(turn: Turn) -> Iterator[bytes | None]:
+def response_events(turn: Turn, number: int) -> Iterator[bytes | None]:
     """The stream's bytes; None where it halts."""
-    for number, event in enumerate(_response_events(turn)):
+    for position, event in enumerate(_response_events(turn, number)):
         if event is None:
             yield None
             continue
-        body = json.dumps({**event, "sequence_number": number})
+        body = json.dumps({**event, "sequence_number": position})
         yield f"event: {event['type']}\ndata: {body}\n\n".encode()
 
 
-def _response_events(turn: Turn) -> Iterator[dict[str, Any] | None]:
-    yield {"type": "response.created", "response": response("in_progress")}
-    yield {"type": "response.in_progress", "response": response("in_progress")}
-    for index, item in enumerate(_items(turn)):
+def _response_events(turn: Turn, number: int) -> Iterator[dict[str, Any] | None]:
+    yield {"type": "response.created", "response": response(number, "in_progress")}
+    yield {"type": "response.in_progress", "response": response(number, "in_progress")}
+    for index, item in enumerate(_items(turn, number)):
         at = {"item_id": item["id"], "output_index": index}
         begun = {**item, "status": "in_progress"}
         if item["type"] == "function_call":
@@ -250,7 +255,7 @@ def _response_events(turn: Turn) -> Iterator[dict[str, Any] | None]:
             yield {"type": "response.output_item.added", "output_index": index, "item": added}
             yield from _text_events({**at, "content_index": 0}, item["content"][0], turn)
         yield {"type": "response.output_item.done", "output_index": index, "item": item}
-    yield {"type": "response.completed", "response": response("completed", turn)}
+    yield {"type": "response.completed", "response": response(number, "completed", turn)}
 
 
 def _text_events(at: dict[str, Any], part: dict[str, Any], turn: Turn) -> Iterator[dict[str, Any] | None]:
