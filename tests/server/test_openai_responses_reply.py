@@ -1,4 +1,4 @@
-"""Whole replies of the Responses API, judged by the official types; both sides of the dialect undo each other."""
+"""Whole replies of the Responses API, judged by the official types; both sides undo each other."""
 
 from __future__ import annotations
 

@@ -135,6 +135,15 @@ def test_text() -> None:
     assert ids == {events[2]["item"]["id"]}
 
 
+def test_the_short_way_writes_what_the_long_one_does() -> None:
+    short, long = StreamEncoder(), StreamEncoder()
+    for encoder in (short, long):
+        encoder.encode(START)
+        encoder.encode(TextDelta("a"))
+    note = TextDelta('"b\n', annotations=({"type": "char_location"},))  # has no place, and is left out
+    assert short.encode(replace(note, annotations=())) == long.encode(note)
+
+
 def test_two_texts_are_two_parts_of_a_message() -> None:
     events = streamed(START, TextDelta("a"), TextDelta("b", 1), RefusalDelta("c", 2), *STOP)
     (item,) = events[-1]["response"]["output"]

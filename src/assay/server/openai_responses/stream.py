@@ -47,6 +47,7 @@ from assay.types import (
     stream_of,
 )
 
+_NO_TOKENS = b',"logprobs":[],"sequence_number":'
 _SEQUENCE = re.compile(rb'"sequence_number":\s*(\d+)')
 
 
@@ -59,6 +60,7 @@ class _Text:
         self.pieces: list[str] = []
         self.annotations: list[Body] = []
         self.tokens: list[TokenLogprob] = []
+        self.head = b""
 
     def body(self) -> Body:
         text = "".join(self.pieces)
@@ -76,6 +78,13 @@ class _Message:
         self.texts: list[_Text] = []
         self.part = -1
         self.closed = False
+
+    def head(self, text: _Text) -> bytes:
+        """What every delta of a text begins with, up to its words."""
+        if not text.head:
+            common = {"type": "response.output_text.delta", **_at(self, text)}
+            text.head = b'event: response.output_text.delta\ndata: %b,"delta":' % ENCODE(common)[:-1]
+        return text.head
 
 
 class _Thought:
@@ -165,10 +174,6 @@ class StreamEncoder(ServerSentEvents):
         """As the upstream sent it."""
         self._wire = data
         return data
-
-    def close(self) -> bytes:
-        """Nothing stands behind the upstream's own last event."""
-        return b""
 
     def error(self, error: AssayError) -> bytes:
         """The last event: `response.failed` where the caller has seen a response begin, else `error`."""
@@ -277,6 +282,13 @@ class StreamEncoder(ServerSentEvents):
                 return b""
             text.pieces.append(delta.text)
             return self._event("response.refusal.delta", **_at(message, text), delta=delta.text)
+        if not delta.logprobs and not delta.annotations:
+            # Nearly all deltas are these: the way below would write the same.
+            if not delta.text:
+                return b""
+            text.pieces.append(delta.text)
+            number, self._sequence = self._sequence, self._sequence + 1
+            return b"%b%b%b%d}\n\n" % (message.head(text), ENCODE(delta.text), _NO_TOKENS, number)
         data = b""
         if delta.text or delta.logprobs:
             text.pieces.append(delta.text)
