@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import assay
-from assay.errors import NotFound, PromptError, RequestError
+from assay.errors import NotFound, PromptError, RequestError, UnsupportedFeature
 from assay.types import TextDelta
 
 TOML = """
@@ -35,6 +35,22 @@ def test_the_sync_client_calls_and_leaves_spans(config: Path) -> None:
         client.app.flush()
         (trace,) = client.app.traces.latest()
         assert trace.calls == 1
+
+
+def test_tokens_are_counted_for_nothing(config: Path) -> None:
+    with assay.Client(config) as client:
+        assert client.count_tokens("stage", "hello there") == 2
+        client.app.flush()
+        (trace,) = client.app.traces.latest()
+        assert (trace.tokens_in, trace.tokens_out, trace.name) == (0, 0, "count_tokens stage")
+
+
+def test_a_model_without_vectors_says_which_has_them(config: Path) -> None:
+    with assay.Client(config) as client:
+        with pytest.raises(UnsupportedFeature, match="local-embeddings"):
+            client.embed("stage", ["hello"])
+        with pytest.raises(RequestError, match="nothing to embed"):
+            client.embed("stage", [])
 
 
 def test_it_streams_and_may_be_left_early(config: Path) -> None:

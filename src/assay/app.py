@@ -11,7 +11,7 @@ from typing import Final, assert_never
 from anyio import to_thread
 
 from assay.config import REMOTE, Config, ProviderSettings, load
-from assay.errors import AssayError, ConfigError, DatasetError
+from assay.errors import AssayError, BadResponse, ConfigError, DatasetError, RequestError
 from assay.evals.calling import ask
 from assay.evals.dataset import Dataset
 from assay.evals.jsonl import SUFFIX, read_dataset
@@ -159,6 +159,28 @@ class App:
         """
         prompt = await to_thread.run_sync(self.prompts.get, ref)
         return await self.respond(prompt.request(variables, model=model))
+
+    async def embed(
+        self, model: str, inputs: str | Iterable[str], *, dimensions: int | None = None
+    ) -> tuple[tuple[float, ...], ...]:
+        """The vectors of the texts, in their order. `dimensions` is their length, where one may choose it.
+
+        Raises as `call`; UnsupportedFeature for a model that gives no vectors.
+        """
+        texts = (inputs,) if isinstance(inputs, str) else tuple(inputs)
+        if not texts:
+            raise RequestError("There is nothing to embed; give at least one text", param="inputs")
+        said = tuple(user(text) for text in texts)
+        request = Request(model, said, operation="embeddings", dimensions=dimensions)
+        return (await self.respond(request)).vectors
+
+    async def count_tokens(self, model: str, messages: str | Iterable[Message]) -> int:
+        """How many tokens the model would read, as its provider counts them. Raises as `call`."""
+        said = (user(messages),) if isinstance(messages, str) else tuple(messages)
+        usage = (await self.respond(Request(model, said, operation="count_tokens"))).usage
+        if usage is None:
+            raise BadResponse(f"{model} did not say how many tokens it counted")
+        return usage.tokens_in
 
     async def respond(self, request: Request) -> Response:
         """The whole reply to `request`."""

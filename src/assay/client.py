@@ -69,6 +69,16 @@ class Client:
         """As `App.run_prompt`."""
         return self._call(lambda: self.app.run_prompt(ref, variables, model=model))
 
+    def embed(
+        self, model: str, inputs: str | Iterable[str], *, dimensions: int | None = None
+    ) -> tuple[tuple[float, ...], ...]:
+        """As `App.embed`."""
+        return self._call(lambda: self.app.embed(model, inputs, dimensions=dimensions))
+
+    def count_tokens(self, model: str, messages: str | Iterable[Message]) -> int:
+        """As `App.count_tokens`."""
+        return self._call(lambda: self.app.count_tokens(model, messages))
+
     def respond(self, request: Request) -> Response:
         """As `App.respond`."""
         return self._call(lambda: self.app.respond(request))

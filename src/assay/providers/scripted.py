@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from inspect import isawaitable
 from typing import TypeAlias
 
-from assay.errors import ConfigError
+from assay.errors import ConfigError, UnsupportedFeature
 from assay.types import (
     Choice,
     Completed,
@@ -90,6 +90,14 @@ class Scripted:
         return frozenset()
 
     async def __call__(self, request: Request) -> AsyncIterator[Event]:
+        """Counts words where tokens are to be counted; the script goes on only for chats."""
+        if request.operation == "count_tokens":
+            yield Completed(Response("", request.model, (), usage=Usage(input=_words_in(request))))
+            return
+        if request.operation == "embeddings":
+            raise UnsupportedFeature(
+                f"{self.name} plays a script and has no vectors; use the model local-embeddings", param="model"
+            )
         number = self._calls
         self._calls += 1
         self._requests.append(request)
