@@ -96,7 +96,8 @@ class Scripted:
             return
         if request.operation == "embeddings":
             raise UnsupportedFeature(
-                f"{self.name} plays a script and has no vectors; use the model local-embeddings", param="model"
+                f"{self.name} plays a script and has no vectors; use the model local-embeddings",
+                param="model",
             )
         number = self._calls
         self._calls += 1

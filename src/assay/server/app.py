@@ -115,7 +115,7 @@ class Server:
             return partial(answer, self._app, *found)
         if found is not None or path in self._paths:
             raise MethodNotAllowed(f"{method} is not served at {path}")
-        if (kept := _RESPONSES.fullmatch(path)) is not None:
+        if method in {"GET", "DELETE"} and (kept := _RESPONSES.fullmatch(path)) is not None:
             return partial(self._stored, response_id=kept["id"], items=kept["items"] is not None)
         if method == "GET" and (model := _MODELS.fullmatch(path)):
             return partial(self._models, name=model["name"])

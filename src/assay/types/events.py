@@ -64,6 +64,7 @@ class TextDelta(Value, tag="text_delta"):
     logprobs: tuple[TokenLogprob, ...] = ()
     annotations: tuple[object, ...] = ()
     signature: str | None = None
+    extra: Extra | None = None
 
 
 class RefusalDelta(Value, tag="refusal_delta"):
@@ -242,7 +243,7 @@ class Assembly:
             reply = self._replies.get(event.choice)
             if reply is not None and (text := reply.parts.get(event.part)) and text.kind is Text:
                 text.texts.append(event.text)
-                if event.logprobs or event.annotations or event.signature is not None:
+                if event.logprobs or event.annotations or event.signature or event.extra:
                     _details(reply, text, event)
                 return
         if type(event) is WireData:
@@ -343,7 +344,7 @@ def _grow(reply: _Reply, delta: Delta) -> None:
 def _details(reply: _Reply, text: _Buffer, delta: TextDelta) -> None:
     text.lists.extend(delta.annotations)
     reply.logprobs.extend(delta.logprobs)
-    text.keep(signature=delta.signature)
+    text.keep(signature=delta.signature, extra=delta.extra)
 
 
 def stream_of(response: Response) -> list[Event]:
@@ -380,7 +381,9 @@ def stream_of(response: Response) -> list[Event]:
 def _delta(part: Part, index: int, choice: int, logprobs: tuple[TokenLogprob, ...]) -> Delta:
     match part:
         case Text():
-            return TextDelta(part.text, index, choice, logprobs, part.annotations, part.signature)
+            return TextDelta(
+                part.text, index, choice, logprobs, part.annotations, part.signature, part.extra
+            )
         case Refusal():
             return RefusalDelta(part.text, index, choice, logprobs)
         case Reasoning():
