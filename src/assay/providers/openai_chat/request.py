@@ -103,7 +103,7 @@ def _messages(turn: Message, extensions: bool, drops: Drops) -> Iterator[Body]:
     results = [(number, part) for number, part in rest if isinstance(part, ToolResult)]
     if results:
         for number, result in results:
-            yield _tool_message(result, number, drops)
+            yield _tool_message(result, number, extensions, drops)
         rest = tuple((number, part) for number, part in rest if not isinstance(part, ToolResult))
         if not rest:
             return
@@ -177,7 +177,7 @@ def _tool_call(call: ToolCall, number: int, extensions: bool, drops: Drops) -> B
     return body
 
 
-def _tool_message(result: ToolResult, number: int, drops: Drops) -> Body:
+def _tool_message(result: ToolResult, number: int, extensions: bool, drops: Drops) -> Body:
     message: Body = {"role": "tool", "tool_call_id": result.call_id}
     for part in result.parts:
         if not isinstance(part, Text):
@@ -191,7 +191,11 @@ def _tool_message(result: ToolResult, number: int, drops: Drops) -> Body:
     ]
     message["content"] = _content(parts, "a tool result", drops)
     if result.name is not None:
-        message["name"] = result.name
+        # OpenAI knows the tool by its call; some of the other servers want its name.
+        if extensions:
+            message["name"] = result.name
+        else:
+            drops.part(number, "name")
     if result.is_error:
         drops.part(number, "is_error")
     drops.take(message, result.extra, f".parts[{number}]")
