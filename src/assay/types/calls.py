@@ -143,7 +143,7 @@ class Request(Value):
     Raises nothing by itself: what a provider cannot carry is its `UnsupportedFeature`.
 
     In a call for `embeddings` each message is one input, whose vector has the place of the message; parts
-    that are not Text may be refused. `dimensions` is the length of the vectors, where the model lets one choose.
+    that are not Text may be refused. `dimensions` is the length of the vectors, where one may choose it.
     """
 
     model: str

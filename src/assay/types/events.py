@@ -243,13 +243,16 @@ class Assembly:
             reply = self._replies.get(event.choice)
             if reply is not None and (text := reply.parts.get(event.part)) and text.kind is Text:
                 text.texts.append(event.text)
-                if event.logprobs or event.annotations or event.signature or event.extra:
+                if event.logprobs or event.annotations or event.signature is not None or event.extra:
                     _details(reply, text, event)
                 return
         if type(event) is WireData:
             for inner in event.events:
                 self.add(inner)
-            return
+        else:
+            self._add(event)
+
+    def _add(self, event: Event) -> None:
         if self.complete:
             raise ValueError(f"{type(event).__name__} after the end of the stream")
         match event:
@@ -263,8 +266,6 @@ class Assembly:
                 self._started = event
             case _ if self._started is None:
                 raise ValueError(f"{type(event).__name__} before Started")
-            case WireData():  # taken apart above
-                raise ValueError("WireData within WireData")
             case Ended():
                 if not self._replies or any(reply.finish is None for reply in self._replies.values()):
                     raise ValueError("Ended before every choice was Finished")
@@ -272,7 +273,8 @@ class Assembly:
             case _:
                 self._grow(event)
 
-    def _grow(self, event: Delta | Finished) -> None:
+    def _grow(self, event: Event) -> None:
+        assert not isinstance(event, Completed | Started | Ended | WireData)
         reply = self._replies.get(event.choice)
         if reply is None:
             reply = self._replies[event.choice] = _Reply()
