@@ -314,6 +314,20 @@ def test_damage_to_any_file_is_mended(
     assert making.find(cache, verify=True)
 
 
+def test_a_second_pull_that_is_interrupted_does_not_pass_for_the_first(
+    making: Shop, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flip(pull_made(making, cache) / "small.onnx")
+
+    def interrupted(path: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pull_made(making, cache, verify=True)
+    assert making.find(cache) is None
+
+
 def test_another_way_to_make_it_makes_it_anew(making: Shop, cache: Path) -> None:
     pull_made(making, cache)
     making.weights = replace(making.weights, build=2)

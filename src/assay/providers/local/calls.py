@@ -15,10 +15,7 @@ from assay.types import Delta, Finish, TextDelta, ToolCallDelta
 
 
 class CallReader:
-    """The reply of one call, fed as it comes. `called` says that it is no text, as far as is known.
-
-    `call_id` becomes the id of the tool call: there is one in a reply at most.
-    """
+    """The reply of one call, fed as it comes."""
 
     def __init__(self, calling: Calling) -> None:
         self._calling = calling
@@ -29,10 +26,6 @@ class CallReader:
         self._arguments: list[str] = []
         self._end = _EndOfObject()
         self._part = 0
-
-    @property
-    def called(self) -> bool:
-        return self._state in {"head", "arguments", "tail"}
 
     def feed(self, delta: TextDelta, reply_id: str) -> list[Delta]:
         """Raises UnsupportedFeature when the reply is neither: then the grammar was not in force."""

@@ -97,13 +97,10 @@ class Reply:
                 finish = event.finish
                 if self._stopped is not None:
                     finish = Finish("stop_sequence", finish.raw, self._stopped)
-                deltas: list[Delta] = []
-                called = False
                 if self._calls is not None:
                     deltas, finish = self._calls.finish(finish)
-                    called = self._calls.called
-                yield from map(self._checked, deltas)
-                if self._held is not None and not called:
+                    yield from map(self._checked, deltas)
+                if self._held is not None:
                     self._held.check(whole=finish.reason == "stop")
                 yield replace(event, finish=finish)
             case _:

@@ -31,7 +31,7 @@ _HOW: Final = (
     "If none helps, answer in words."
 )
 _OPEN: Final = frozenset(
-    {"$ref", "additionalProperties", "allOf", "anyOf", "oneOf", "patternProperties", "unevaluatedProperties"}
+    {"$ref", "additionalProperties", "allOf", "anyOf", "minProperties", "oneOf", "patternProperties"}
 )
 
 
@@ -127,7 +127,7 @@ def _callee(tool: FunctionTool, number: int) -> Callee:
     what, param = f"the parameters of the tool '{tool.name}'", f"tools[{number}].parameters"
     schema = tool.parameters or {"type": "object", "properties": {}}
     if schema.get("type", "object") != "object":
-        raise RequestError(f"{what.capitalize()} must be of type 'object'", param=param)
+        raise RequestError(f"{what[0].upper()}{what[1:]} must be of type 'object'", param=param)
     check = validator(schema, what, param)
     head = f'{OPENING}{{"name": "{tool.name}", "arguments": '
     return Callee(tool.name, head, rule(_narrowed(schema)), check)
@@ -136,7 +136,8 @@ def _callee(tool: FunctionTool, number: int) -> Callee:
 def _narrowed(schema: dict[str, JSON]) -> dict[str, JSON]:
     """An object, and where the schema lists its properties no others: a small model invents them at once."""
     narrowed = {**schema, "type": "object"}
-    if "properties" in schema and _OPEN.isdisjoint(schema):
+    listed = schema.get("properties")
+    if listed is not None and _OPEN.isdisjoint(schema) and set(schema.get("required", ())) <= set(listed):
         narrowed["additionalProperties"] = False
     return narrowed
 
