@@ -1,4 +1,4 @@
-"""What an upstream refuses reaches the caller as its own SDK's exception, with the status that helps it on."""
+"""What an upstream refuses reaches callers as their own SDK's exception, with the status that helps them on."""
 
 from __future__ import annotations
 

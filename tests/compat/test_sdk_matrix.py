@@ -211,6 +211,7 @@ CARRIED = {
     ("anthropic", "compatible"),
     ("anthropic", "anthropic"),
     ("anthropic", "gemini"),
+    ("gemini", "compatible"),
     ("gemini", "gemini"),
     ("responses", "openai"),
     ("responses", "openai-responses"),

@@ -27,7 +27,7 @@ class Api:
 
 
 def _gemini(method: str, check: Check, fixture: str = "") -> Api:
-    path = rf"/v1beta/models/(?P<model>[^/:]+):{method}"
+    path = rf"/v1(beta)?/models/(?P<model>[^/:]+):{method}"
     return Api("gemini", path, check, ("x-goog-api-key", "upstream-key"), fixture, bad_key=400)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import uvicorn
 
+from . import looking
 from .apis import Api, found, read
 from .seen import Seen
 
@@ -196,12 +197,25 @@ class _Play:
         extra = [(b"retry-after", b"2")] if kind == "rate" else []
         await self._whole(known[kind], self._file(f"error-{kind}", "json"), extra)
 
+    async def _looking(self) -> None:
+        """What the request itself calls for, where it is whole; streamed, a text."""
+        exchange = self.exchange
+        if looking.refused(exchange.dialect, exchange.problems):
+            await self._refuse("invalid")
+        elif exchange.stream:
+            assert not exchange.seen.tools
+            await self._open()
+            await self._piece(looking.stream(exchange.dialect, self._stream("text")))
+            await self._close()
+        else:
+            await self._whole(200, looking.reply(exchange.dialect, exchange.body, exchange.seen))
+
     # --- faults, by the name of the scenario -------------------------------------------------------
 
     async def _error_first(self) -> None:
         """An error though the status said 200."""
         if not self.exchange.stream:
-            await self._whole(200, self._file("error-broken", "json"))
+            await self._whole(200, self._file("error-overloaded", "json"))
             return
         await self._open()
         await self._piece(self._file("error-in-stream", "sse"))
