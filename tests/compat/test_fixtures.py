@@ -19,6 +19,7 @@ from google.genai import types as google
 from openai.types import CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
+from openai.types.responses.input_token_count_response import InputTokenCountResponse
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from .upstreams import shape
@@ -40,6 +41,7 @@ WHOLE: dict[str, Model] = {
     "gemini": google.GenerateContentResponse,
     "openai/embeddings": CreateEmbeddingResponse,
     "compatible/embeddings": CreateEmbeddingResponse,
+    "openai-responses/count": InputTokenCountResponse,
     "anthropic/count": anthropic.types.MessageTokensCount,
     "gemini/count": google.CountTokensResponse,
     "gemini/embeddings": google.EmbedContentResponse,

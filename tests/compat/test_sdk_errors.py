@@ -1,4 +1,4 @@
-"""What an upstream refuses reaches callers as their own SDK's exception, with the status that helps them on."""
+"""What an upstream refuses reaches callers as their own SDK's exception, with a status that helps."""
 
 from __future__ import annotations
 

@@ -37,14 +37,18 @@ def _anthropic(path: str, check: Check, fixture: str = "") -> Api:
 
 _CHAT = "/v1/chat/completions"
 _RESPONSES = Api("openai-responses", "/v1/responses", shape.responses_problems)
+_COUNT = Api(
+    "openai-responses", "/v1/responses/input_tokens", shape.responses_count_problems, fixture="count"
+)
 
 APIS: dict[str, tuple[Api, ...]] = {
     "openai": (
         Api("openai", _CHAT, shape.chat_problems),
         _RESPONSES,
+        _COUNT,
         Api("openai", "/v1/embeddings", shape.embedding_problems, fixture="embeddings"),
     ),
-    "openai-responses": (_RESPONSES,),
+    "openai-responses": (_RESPONSES, _COUNT),
     "compatible": (
         Api("compatible", _CHAT, shape.compatible_problems),
         Api("compatible", "/v1/embeddings", shape.embedding_problems, fixture="embeddings"),

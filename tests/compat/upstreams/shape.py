@@ -22,6 +22,7 @@ from google.genai import types as google
 from openai.types import EmbeddingCreateParams
 from openai.types.chat import completion_create_params as chat
 from openai.types.responses import response_create_params as responses
+from openai.types.responses.input_token_count_params import InputTokenCountParams
 from pydantic import BaseModel, ValidationError
 
 _WRAPPERS = {
@@ -58,6 +59,10 @@ def responses_problems(body: dict[str, Any]) -> list[str]:
     stream = body.get("stream")
     wanted = responses.ResponseCreateParamsStreaming if stream else responses.ResponseCreateParamsNonStreaming
     return problems(_with_detail(body), wanted)
+
+
+def responses_count_problems(body: dict[str, Any]) -> list[str]:
+    return problems(_with_detail(body), InputTokenCountParams)
 
 
 def _with_detail(value: Any) -> Any:
