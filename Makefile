@@ -33,8 +33,8 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 install: $(VENV)/.installed  ## Create .venv from the lock file
 
 .PHONY: model
-model: $(VENV)/.installed  ## Pull the local model's weights (once)
-	@$(ASSAY) models pull local
+model: $(VENV)/.installed  ## Pull the local models' weights (once)
+	@$(ASSAY) models pull
 
 .PHONY: demo
 demo: model  ## Run the loop on the shipped example and print the verdict

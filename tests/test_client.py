@@ -154,3 +154,21 @@ def test_what_is_public_is_there() -> None:
         assert getattr(assay, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         assay.nothing  # noqa: B018
+
+
+@pytest.mark.local_model
+def test_the_model_in_this_process_gives_vectors_that_tell_meanings_apart(config: Path) -> None:
+    texts = ["A man is eating food.", "A man eats a meal.", "The girl plays the violin."]
+    with assay.Client(config) as client:
+        food, meal, violin = client.embed("local-embeddings", texts)
+        client.app.flush()
+        (trace,) = client.app.traces.latest()
+    assert len(food) == 384
+    assert dot(food, food) == pytest.approx(1, abs=1e-3)
+    assert dot(food, meal) > 0.8 > 0.3 > dot(food, violin)
+    assert trace.name == "embeddings local-embeddings"
+    assert trace.tokens_in > 10
+
+
+def dot(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True))

@@ -26,6 +26,8 @@ from assay.providers.gemini import Gemini
 from assay.providers.http import HttpUpstream
 from assay.providers.local import LocalModel
 from assay.providers.local.model import CONTEXT_TOKENS, SLOTS
+from assay.providers.local_embeddings import LocalEmbeddings
+from assay.providers.local_embeddings.model import MAX_TOKENS
 from assay.providers.openai_chat import OpenAIChat
 from assay.providers.openai_responses import OpenAIResponses
 from assay.providers.scripted import Scripted
@@ -50,6 +52,8 @@ from assay.types import (
 
 PROMPTS: Final = "prompts"
 DATASETS: Final = "datasets"
+EMBEDDINGS: Final = "local-embeddings"
+"""The weights of the embedding model in this process, and the name that it goes by."""
 
 
 class Stores:
@@ -266,7 +270,8 @@ def _upstream(name: str, settings: ProviderSettings, config: Config, transport: 
         case "scripted":
             return Scripted(name, settings.replies)
         case "local-embeddings":
-            return Unusable(name, ConfigError("The dialect local-embeddings is not served yet"))
+            folder = config.path(settings.path) if settings.path else find(EMBEDDINGS, config.cache_dir)
+            return LocalEmbeddings(name, folder, threads=settings.threads)
         case _:
             assert_never(settings.dialect)
 
@@ -302,6 +307,8 @@ def _info(name: str, provider: str, model: str, settings: ProviderSettings, upst
     if settings.dialect == "local":
         slots = settings.slots or SLOTS
         listed_as = Listed((settings.context_tokens or CONTEXT_TOKENS) // slots, Decimal(0), Decimal(0))
+    elif settings.dialect == "local-embeddings":
+        listed_as = Listed(MAX_TOKENS, Decimal(0), Decimal(0))
     elif settings.dialect not in REMOTE or settings.prices == "free":
         listed_as = Listed(None, Decimal(0), Decimal(0))
     else:

@@ -78,7 +78,8 @@ class ProviderSettings(Value, forbid_unknown_fields=True):
     max_tokens: int | None = None
     """What Anthropic's API is told where the caller names no limit, which it insists on; 4096 if left out."""
     path: str | None = None
-    """A GGUF file; a relative path starts at the folder of assay.toml. Left out: the pulled weights."""
+    """A GGUF file, or the folder of an embedding model; a relative path starts at the folder of assay.toml.
+    Left out: the pulled weights."""
     context_tokens: int | None = None
     """The context window in all, shared out among the slots; 8192 if left out, which gives each call 2048."""
     slots: int | None = None
