@@ -21,37 +21,42 @@ What a caller may rely on:
 - TLS is verified against the system's trust store, as OpenSSL finds it; SSL_CERT_FILE and SSL_CERT_DIR name
   another.
 
-The choice of aiohttp, measured: docs/decisions/0001-upstream-http-client.md. Importing this module costs some
-150 ms, so nothing that `import assay` runs may import it.
+How HTTP/1.1 is spoken: assay.providers.http1; why by code of our own: docs/decisions/0006-own-http-client.md.
+Importing this module loads asyncio and ssl, so nothing that `import assay` runs may import it.
 """
 
 from __future__ import annotations
 
-import io
-import math
+import asyncio
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from functools import partial
-from typing import Self, cast
+from functools import lru_cache
+from typing import Self
 from urllib.parse import urlsplit
 
-import aiohttp
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.http import HttpProcessingError
-
 from assay.errors import AssayError, BadResponse, ConfigError, ProviderTimeout, ProviderUnavailable
+from assay.providers.http1.connection import Connection
+from assay.providers.http1.dial import system_tls
+from assay.providers.http1.failures import (
+    ConnectTimeout,
+    Expired,
+    Http1Error,
+    InvalidHttp,
+    InvalidUrl,
+    Lost,
+    Unsendable,
+)
+from assay.providers.http1.incoming import Incoming
+from assay.providers.http1.pool import Pool
+from assay.providers.http1.request import Head, head
 
 # Shorter than the idle limits of the load balancers that upstreams stand behind (60 s and more), so that this
 # side drops an idle connection first, and a call seldom meets one that is just being closed.
 KEEPALIVE_S = 30.0
-
-# From this size on aiohttp wants a file, which it writes piece by piece, giving way to other tasks.
-LARGE_BODY_BYTES = 1 << 20
-
-_DEFAULT_HEADERS = {"User-Agent": "assay", "Accept-Encoding": "identity"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +105,16 @@ class Transport:
     def __init__(self, *, connect_timeout_s: float = 10.0, max_connections: int = 512) -> None:
         self._connect_timeout_s = connect_timeout_s
         self._max_connections = max_connections
-        self._session: aiohttp.ClientSession | None = None
+        self._pool: Pool | None = None
+        # A provider's calls differ in their bodies alone.
+        self._head = lru_cache(maxsize=256)(head)
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=_Connector(self._max_connections),
-            headers=_DEFAULT_HEADERS,
-            skip_auto_headers=("Content-Type",),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
+        self._pool = Pool(
+            max_connections=self._max_connections,
+            connect_timeout_s=self._connect_timeout_s,
+            keepalive_s=KEEPALIVE_S,
+            tls=system_tls(),
         )
         return self
 
@@ -118,148 +123,140 @@ class Transport:
 
     async def aclose(self) -> None:
         """Closes every connection; calls still under way end with ProviderUnavailable or BadResponse."""
-        if self._session is not None:
-            await self._session.close()
+        self._head.cache_clear()
+        if self._pool is not None:
+            await self._pool.aclose()
 
-    @asynccontextmanager
-    async def send(self, call: HttpCall) -> AsyncIterator[HttpReply]:
+    def send(self, call: HttpCall) -> AbstractAsyncContextManager[HttpReply]:
         """Sends the call and enters with the reply as soon as its head is there.
 
         Raises ProviderUnavailable (not reached, or hung up before it answered), ProviderTimeout, BadResponse
         (invalid HTTP, a body cut short) and ConfigError (a URL or header that cannot be sent).
         """
-        response = await self._open(call)
-        try:
-            encoding = response.headers.get("Content-Encoding", "identity")
-            if encoding != "identity":
-                raise BadResponse(
-                    f"{_origin(call)} compressed its reply ({encoding}) though it was not asked to; turn "
-                    "compression off between here and the upstream",
-                    upstream_status=response.status,
-                )
-            yield HttpReply(response.status, response.headers, _Body(response, call))
-        finally:
-            response.close()
+        return _Sending(self, call)
 
-    async def _open(self, call: HttpCall) -> aiohttp.ClientResponse:
-        if self._session is None:
+    async def _start(self, call: HttpCall, deadline: float | None) -> Incoming:
+        """The call, sent; its reply is awaited. Raises Http1Error and OSError."""
+        if self._pool is None:
             raise RuntimeError("Enter the Transport first: async with Transport() as transport")
-        if call.timeout_s is not None and call.timeout_s <= 0:
-            raise ProviderTimeout(f"No time was left for the call to {_origin(call)}")
-        try:
-            return await self._session.request(
-                call.method,
-                call.url,
-                headers=call.headers,
-                data=call.body if len(call.body) < LARGE_BODY_BYTES else io.BytesIO(call.body),
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=call.timeout_s, sock_connect=self._connect_timeout_s, ceil_threshold=math.inf
-                ),
-            )
-        except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
-            # Unchained: aiohttp's own messages quote the URL with its query, which may hold a key.
-            raise self._failure(call, exc) from None
+        request: Head = self._head(call.method, call.url, call.headers)
+        connection: Connection | None = self._pool.take(request.origin)
+        if connection is None:
+            async with asyncio.timeout_at(deadline):
+                connection = await self._pool.acquire(request.origin)
+        return connection.send(request, call.body)
 
     def _failure(self, call: HttpCall, exc: Exception) -> AssayError:
         """What went wrong before the head of a reply was there."""
         origin = _origin(call)
         match exc:
-            case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
+            case InvalidUrl():
                 return ConfigError(f"'{origin}' is not an http or https URL; check base_url")
-            case aiohttp.ClientConnectorCertificateError():
-                return ProviderUnavailable(
-                    f"The TLS certificate of {origin} is not trusted ({exc.certificate_error}); if an "
-                    "authority of your own signed it, name its file in SSL_CERT_FILE",
-                    retryable=False,
-                )
-            case aiohttp.ClientConnectorSSLError():
-                return ProviderUnavailable(
-                    f"{origin} does not speak TLS as expected ({exc.os_error}); check the scheme of base_url"
-                )
-            case aiohttp.ClientConnectorDNSError():
-                return ProviderUnavailable(f"The host of {origin} cannot be found; check base_url and DNS")
-            case aiohttp.ClientConnectorError():
-                reason = os.strerror(exc.errno) if exc.errno else str(exc.os_error)
-                return ProviderUnavailable(
-                    f"{origin} cannot be reached ({reason}); check base_url and that it is up"
-                )
-            case aiohttp.ServerTimeoutError():
-                limit = f"{self._connect_timeout_s:g} s"
-                return ProviderTimeout(f"{origin} accepted no connection within {limit}; check that it is up")
-            case TimeoutError():
-                return ProviderTimeout(f"{origin} did not answer within {call.timeout_s:g} s")
-            case aiohttp.ClientResponseError():
-                return BadResponse(f"{origin} answered with invalid HTTP: {_first_line(exc.message)}")
-            case aiohttp.ClientError():
-                return ProviderUnavailable(f"{origin} closed the connection before it answered")
-            case _:
+            case Unsendable():
                 return ConfigError(
                     f"The call to {origin} cannot be sent: {exc} Check its api_key and headers"
                 )
+            case ssl.SSLCertVerificationError():
+                return ProviderUnavailable(
+                    f"The TLS certificate of {origin} is not trusted ({exc}); if an "
+                    "authority of your own signed it, name its file in SSL_CERT_FILE",
+                    retryable=False,
+                )
+            case ssl.SSLError():
+                return ProviderUnavailable(
+                    f"{origin} does not speak TLS as expected ({exc}); check the scheme of base_url"
+                )
+            case socket.gaierror():
+                return ProviderUnavailable(f"The host of {origin} cannot be found; check base_url and DNS")
+            case ConnectTimeout():
+                limit = f"{self._connect_timeout_s:g} s"
+                return ProviderTimeout(f"{origin} accepted no connection within {limit}; check that it is up")
+            case Expired() | TimeoutError(errno=None):
+                return ProviderTimeout(f"{origin} did not answer within {call.timeout_s:g} s")
+            case InvalidHttp():
+                return BadResponse(f"{origin} answered with invalid HTTP: {exc}")
+            case OSError():
+                reason = os.strerror(exc.errno) if exc.errno else str(exc)
+                return ProviderUnavailable(
+                    f"{origin} cannot be reached ({reason}); check base_url and that it is up"
+                )
+            case _:
+                return ProviderUnavailable(f"{origin} closed the connection before it answered")
 
 
-class _Connector(aiohttp.TCPConnector):
-    """aiohttp's pool, filled with our own connections."""
+class _Sending:
+    """One call: the block around it, and the chunks of its reply, with what goes wrong translated."""
 
-    def __init__(self, max_connections: int) -> None:
-        trusted = ssl.create_default_context()
-        super().__init__(limit=max_connections, keepalive_timeout=KEEPALIVE_S, ssl=trusted)
-        self._factory = cast("partial[ResponseHandler]", partial(_Connection, self._loop))
+    __slots__ = ("_call", "_incoming", "_timer", "_transport")
 
-
-class _Connection(ResponseHandler):
-    """aiohttp's side of one connection, with its ends put right."""
-
-    def close(self) -> None:
-        """Gives the connection up at once.
-
-        aiohttp would first send all that was written, and so deliver a call that was cancelled.
-        """
-        self.abort()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """Fails a body that was not whole.
-
-        aiohttp would take a reset for the end of a body that the close of its connection ends, and would let
-        the reader of a body with an invalid chunk wait for ever.
-        """
-        body = self._payload
-        if body is None or body.is_eof():
-            super().connection_lost(exc)
-            return
-        lost = aiohttp.ClientPayloadError("The connection was lost in the middle of the body")
-        if exc is not None:
-            body.set_exception(lost)
-        super().connection_lost(exc)
-        if body.exception() is None and not body.is_eof():
-            body.set_exception(lost)
-
-
-class _Body:
-    """The chunks of one reply, with what goes wrong in the middle of it translated."""
-
-    __slots__ = ("_call", "_response")
-
-    def __init__(self, response: aiohttp.ClientResponse, call: HttpCall) -> None:
-        self._response = response
+    def __init__(self, transport: Transport, call: HttpCall) -> None:
+        self._transport = transport
         self._call = call
+        self._incoming: Incoming | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> HttpReply:
+        call = self._call
+        deadline = None
+        if call.timeout_s is not None:
+            if call.timeout_s <= 0:
+                raise ProviderTimeout(f"No time was left for the call to {_origin(call)}")
+            deadline = asyncio.get_running_loop().time() + call.timeout_s
+        try:
+            self._incoming = incoming = await self._transport._start(call, deadline)
+            if deadline is not None:
+                self._timer = asyncio.get_running_loop().call_at(deadline, self._expire)
+            headers = await incoming.head()
+        except (Http1Error, OSError) as exc:
+            # Unchained: the system's own messages may quote what the call holds.
+            self._leave()
+            raise self._transport._failure(call, exc) from None
+        except BaseException:
+            self._leave()
+            raise
+        encoding = headers.get("content-encoding", "identity")
+        if encoding != "identity":
+            self._leave()
+            raise BadResponse(
+                f"{_origin(call)} compressed its reply ({encoding}) though it was not asked to; turn "
+                "compression off between here and the upstream",
+                upstream_status=incoming.status,
+            )
+        return HttpReply(incoming.status, headers, self)
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        incoming = self._incoming
+        if incoming is not None and incoming.leave is not None:
+            incoming.leave()
+
+    def _expire(self) -> None:
+        incoming = self._incoming
+        if incoming is not None and (leave := incoming.leave) is not None:
+            incoming.fail(Expired())
+            leave()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
+        incoming = self._incoming
+        assert incoming is not None
         try:
-            chunk = await self._response.content.readany()
-        except TimeoutError:
+            chunk = await incoming.read()
+        except Expired:
             raise ProviderTimeout(
                 f"{_origin(self._call)} did not finish its reply within {self._call.timeout_s:g} s",
-                upstream_status=self._response.status,
+                upstream_status=incoming.status,
             ) from None
-        except (aiohttp.ClientError, HttpProcessingError):
+        except (InvalidHttp, Lost):
             raise BadResponse(
                 f"{_origin(self._call)} broke off in the middle of its reply",
-                upstream_status=self._response.status,
+                upstream_status=incoming.status,
             ) from None
         if not chunk:
             raise StopAsyncIteration
@@ -274,7 +271,3 @@ def _origin(call: HttpCall) -> str:
     except ValueError:
         return shown
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else shown
-
-
-def _first_line(message: str) -> str:
-    return message.partition("\n")[0].rstrip(":")
