@@ -89,10 +89,7 @@ def _options(ask: Ask) -> dict[str, Any]:
 def _reply(completion: Any, pieces: int) -> Reply:
     [choice] = completion.choices
     message = choice.message
-    usage = completion.usage
     said = message.model_dump(exclude_none=True, warnings=False)
-    cached = usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens
-    reasoning = usage.completion_tokens_details and usage.completion_tokens_details.reasoning_tokens
     return Reply(
         text=message.content or "",
         refusal=message.refusal or "",
@@ -102,13 +99,22 @@ def _reply(completion: Any, pieces: int) -> Reply:
             for call in message.tool_calls or ()
         ],
         finish="refusal" if message.refusal else _FINISHES[choice.finish_reason],
-        usage=(usage.prompt_tokens, cached or 0, usage.completion_tokens, reasoning or 0),
+        usage=_usage(completion.usage),
         parsed=getattr(message, "parsed", None),
         pieces=pieces,
         native={**without(said, {"parsed", "parsed_arguments", "index"}), "role": "assistant"},
         id=completion.id,
         model=completion.model,
     )
+
+
+def _usage(usage: Any) -> tuple[int, int, int, int] | None:
+    if usage is None:
+        # The helper gives up at the chunk with the finish reason, before the one with the usage.
+        return None
+    cached = usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens
+    reasoning = usage.completion_tokens_details and usage.completion_tokens_details.reasoning_tokens
+    return usage.prompt_tokens, cached or 0, usage.completion_tokens, reasoning or 0
 
 
 def without(value: Any, names: set[str]) -> Any:
