@@ -200,8 +200,8 @@ class _Play:
     async def _looking(self) -> None:
         """What the request itself calls for, where it is whole; streamed, a text."""
         exchange = self.exchange
-        if looking.refused(exchange.dialect, exchange.problems):
-            await self._refuse("invalid")
+        if (refusal := looking.refusal(exchange.dialect, exchange.problems)) is not None:
+            await self._whole(400, refusal)
         elif exchange.stream:
             assert not exchange.seen.tools
             await self._open()

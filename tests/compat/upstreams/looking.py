@@ -21,20 +21,25 @@ _SEALED = "EqQBCgIYAhIM1gbcDa9GJwZA2b3hGgxBdjrkzLoky3dl1pkiMOYds4pT0Hk9x+Rz/Vw==
 
 @dataclass(frozen=True)
 class _Said:
-    """What a model would say: a text, or a call of the tool `name`; with thoughts, or without."""
+    """What a model would say: a text, or a call of the tool `name`; with its thoughts, if it shows them."""
 
     text: str
     name: str
     arguments: dict[str, Any]
-    thinks: bool
+    shows: bool
 
 
-def refused(dialect: str, problems: list[str]) -> bool:
-    """Whether the real API would refuse a request with these: it is less strict than the types below the top,
-    and of the servers like OpenAI's most take what they do not know.
+def refusal(dialect: str, problems: list[str]) -> bytes | None:
+    """What the real API would say to a request with these, if it would refuse it: it is less strict than the
+    types below the top, and of the servers like OpenAI's most take what they do not know.
     """
     pattern = _MISSING if dialect == "compatible" else _AT_THE_TOP
-    return any(pattern.fullmatch(problem) for problem in problems)
+    wrong = [problem for problem in problems if pattern.fullmatch(problem)]
+    if not wrong:
+        return None
+    fixture = json.loads((_FIXTURES / dialect / "error-invalid.json").read_bytes())
+    fixture.get("error", fixture)["message"] = wrong[0]
+    return json.dumps(fixture).encode()
 
 
 _MISSING = re.compile(r"body\.\w+: missing")
@@ -43,14 +48,14 @@ _AT_THE_TOP = re.compile(r"body\.\w+: (missing|unknown field)|\w+: Field require
 
 def reply(dialect: str, body: dict[str, Any], seen: Seen) -> bytes:
     """The body of a whole reply."""
-    thinks = _thinks(seen.thinking)
+    thinks, shows = _thinks(seen.thinking)
     tool, parameters = _first_tool(dialect, body) if seen.tools and not seen.results else ("", None)
     if tool:
-        said = _Said("", tool, conforming(parameters or {"type": "object"}), thinks)
+        said = _Said("", tool, conforming(parameters or {"type": "object"}), shows)
     elif seen.schema:
-        said = _Said(json.dumps(conforming(seen.schema)), "", {}, thinks)
+        said = _Said(json.dumps(conforming(seen.schema)), "", {}, shows)
     else:
-        said = _Said(heard(seen), "", {}, thinks)
+        said = _Said(heard(seen), "", {}, shows)
     fixture = json.loads((_FIXTURES / dialect / ("reasoning.json" if thinks else "text.json")).read_bytes())
     write = {"openai-responses": _responses, "anthropic": _anthropic, "gemini": _gemini}.get(dialect, _chat)
     write(fixture, said, body)
@@ -72,7 +77,7 @@ def stream(dialect: str, data: bytes) -> bytes:
 
 
 def published(dialect: str, reply: dict[str, Any]) -> dict[str, Any]:
-    """The reply as the published description of the API has it, which what is really sent often falls short of:
+    """The reply as the API's published description has it. What is really sent often falls short of that:
     fields that must be there are left out, and others are null that must not be.
     """
     match dialect:
@@ -117,14 +122,15 @@ def conforming(schema: dict[str, Any]) -> Any:
     raise ValueError(schema)
 
 
-def _thinks(asked: Any) -> bool:
+def _thinks(asked: Any) -> tuple[bool, bool]:
+    """Whether it thinks before it answers, and whether it says what it thought."""
     match asked:
         case None | "none" | {"type": "disabled"} | {"thinkingBudget": 0} | {"effort": "none" | None}:
-            return False
-        case {"thinkingLevel": _} | {"thinkingBudget": _} | {"thinkingConfig": _}:
-            return bool(asked.get("includeThoughts"))
+            return False, False
+        case {"thinkingLevel": _} | {"thinkingBudget": _}:
+            return True, bool(asked.get("includeThoughts"))
         case _:
-            return True
+            return True, True
 
 
 def _first_tool(dialect: str, body: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
@@ -146,7 +152,7 @@ def _chat(fixture: dict[str, Any], said: _Said, body: dict[str, Any]) -> None:
     message.pop("tool_calls", None)
     choice["finish_reason"] = "stop"
     if "reasoning_content" in message:
-        message["reasoning_content"] = THOUGHT if said.thinks else None
+        message["reasoning_content"] = THOUGHT if said.shows else None
     if said.name:
         function = {"name": said.name, "arguments": json.dumps(said.arguments)}
         message["tool_calls"] = [
@@ -161,7 +167,7 @@ def _responses(fixture: dict[str, Any], said: _Said, body: dict[str, Any]) -> No
     fixture["tools"] = [{"description": None, "strict": True, **tool} for tool in body.get("tools", ())]
     fixture["tool_choice"] = body.get("tool_choice", "auto")
     fixture["output"] = []
-    if said.thinks:
+    if said.shows:
         summary = [{"type": "summary_text", "text": THOUGHT}] if asked.get("summary") else []
         thought = {"id": "rs_0looking68f1c2a0f5e8819", "type": "reasoning", "summary": summary}
         if "reasoning.encrypted_content" in (body.get("include") or ()):
@@ -179,7 +185,7 @@ def _responses(fixture: dict[str, Any], said: _Said, body: dict[str, Any]) -> No
 
 def _anthropic(fixture: dict[str, Any], said: _Said, body: dict[str, Any]) -> None:
     content: list[dict[str, Any]] = []
-    if said.thinks:
+    if said.shows:
         content.append({"type": "thinking", "thinking": THOUGHT, "signature": _SEALED})
     if said.name:
         call = {"type": "tool_use", "id": "toolu_01R1q90qw90lq917835lq9aa", "name": said.name}
@@ -191,7 +197,7 @@ def _anthropic(fixture: dict[str, Any], said: _Said, body: dict[str, Any]) -> No
 
 
 def _gemini(fixture: dict[str, Any], said: _Said, body: dict[str, Any]) -> None:
-    parts: list[dict[str, Any]] = [{"text": THOUGHT, "thought": True}] if said.thinks else []
+    parts: list[dict[str, Any]] = [{"text": THOUGHT, "thought": True}] if said.shows else []
     if said.name:
         parts.append({"functionCall": {"id": "7f3k2m1q", "name": said.name, "args": said.arguments}})
     else:
