@@ -10,13 +10,13 @@ from typing import Final, assert_never
 
 from anyio import to_thread
 
-from assay.config import REMOTE, Config, ProviderSettings, load
+from assay.config import REMOTE, Config, ProviderSettings, RouteSettings, load
 from assay.errors import AssayError, BadResponse, ConfigError, DatasetError, RequestError
 from assay.evals.calling import ask
 from assay.evals.dataset import Dataset
 from assay.evals.jsonl import SUFFIX, read_dataset
 from assay.evals.store import DatasetStore
-from assay.gateway import Route, gateway
+from assay.gateway import DEFAULT_DEADLINE_S, Route, Target, gateway
 from assay.prices import Listed, Pricing, free, listed, look_up
 from assay.prompts import PromptTemplate
 from assay.prompts.store import PromptStore, Synced
@@ -228,8 +228,20 @@ async def open_app(config: Config | Path | str | None = None) -> AsyncIterator[A
             upstream = upstreams[model.provider]
             upstream_model = model.model or name
             pricing = _pricing(provider)
-            routes[name] = Route(name, upstream, upstream_model, pricing, model.deadline_s)
+            target = Target(name, upstream, upstream_model, pricing, model.deadline_s)
+            routes[name] = Route(name, (target,))
             models.append(_info(name, model.provider, upstream_model, provider, upstream))
+        for name, settled in settings.routes.items():
+            targets = tuple(routes[model].targets[0] for model in settled.models)
+            routes[name] = Route(
+                name,
+                targets,
+                settled.balance,
+                settled.weights,
+                settled.retries,
+                settled.deadline_s or DEFAULT_DEADLINE_S,
+            )
+            models.append(_route_info(name, settled, {info.name: info for info in models}))
         yield App(stores, writer, Tracer(writer.record), routes, models)
 
 
@@ -323,6 +335,19 @@ def _info(name: str, provider: str, model: str, settings: ProviderSettings, upst
         _CARRIES.get(settings.dialect, ("text",)),
         listed_as.usd_per_mtok_in,
         listed_as.usd_per_mtok_out,
+    )
+
+
+def _route_info(name: str, settled: RouteSettings, known: dict[str, ModelInfo]) -> ModelInfo:
+    """A route among the models: it can be called while one of its models can."""
+    problems = [known[model].problem for model in settled.models]
+    return ModelInfo(
+        name,
+        "route",
+        "route",
+        " > ".join(settled.models) if settled.balance == "order" else ", ".join(settled.models),
+        problems[0] if all(problems) else None,
+        carries=tuple(dict.fromkeys(kind for model in settled.models for kind in known[model].carries)),
     )
 
 

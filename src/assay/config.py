@@ -101,12 +101,28 @@ class ModelSettings(Value, forbid_unknown_fields=True):
     """The longest that a whole call may take, in seconds; 600 if left out."""
 
 
+class RouteSettings(Value, forbid_unknown_fields=True):
+    """A name that callers use for several models: where one fails, the next answers."""
+
+    models: tuple[str, ...] = msgspec.field(name="try")
+    """Names of models, in the order in which they are tried."""
+    balance: Literal["order", "weighted", "latency"] = "order"
+    """Which is tried first: the first, one drawn by weights, or the one that began soonest of late."""
+    weights: tuple[float, ...] = ()
+    """For weighted: a share for each model, in their order. Calls of one x-assay-sticky stay together."""
+    retries: int = 1
+    """Further tries at each model where its provider is away, busy or broken, after a short wait; 0 to 10."""
+    deadline_s: float | None = None
+    """The longest that a call may take, all tries together, in seconds; 600 if left out."""
+
+
 class _File(Value, forbid_unknown_fields=True):
     server: ServerSettings = ServerSettings()
     storage: StorageSettings = StorageSettings()
     trace: TraceSettings = TraceSettings()
     providers: dict[str, ProviderSettings] = {}  # noqa: RUF012
     models: dict[str, ModelSettings] = {}  # noqa: RUF012
+    routes: dict[str, RouteSettings] = {}  # noqa: RUF012
 
 
 class Config(Value):
@@ -120,6 +136,7 @@ class Config(Value):
     trace: TraceSettings
     providers: dict[str, ProviderSettings]
     models: dict[str, ModelSettings]
+    routes: dict[str, RouteSettings]
     environment: Mapping[str, str]
 
     def secret(self, reference: str | None, *, where: str) -> str | None:
@@ -169,6 +186,7 @@ def load(
         trace=parsed.trace,
         providers=providers | parsed.providers,
         models=models | parsed.models,
+        routes=parsed.routes,
         environment=dict(environment),
     )
 
@@ -271,7 +289,7 @@ def _split_key(text: str) -> tuple[str, ...]:
 
 def _check_keys(raw: Mapping[str, Any], kind: type[Value], keys: tuple[str, ...], place: _Places) -> None:
     """Unknown keys, wrong shapes and wrong values one by one, so that the message can name the full key."""
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     for name, value in raw.items():
         here = (*keys, name)
         if name not in fields:
@@ -293,7 +311,7 @@ def _check_keys(raw: Mapping[str, Any], kind: type[Value], keys: tuple[str, ...]
             if not isinstance(item, Mapping):
                 raise place.error((*here, inner), f"expected a table, got {_toml_type(item)}")
             _check_keys(item, nested, (*here, inner), place)
-            required = [field.name for field in msgspec.structs.fields(nested) if field.required]
+            required = [field.encode_name for field in msgspec.structs.fields(nested) if field.required]
             if missing := [field for field in required if field not in item]:
                 raise place.error((*here, inner), f"the key {missing[0]} is missing")
 
@@ -348,6 +366,35 @@ def _check_values(parsed: _File, place: _Places) -> None:
             )
         if model.deadline_s is not None and not 0 < model.deadline_s < inf:
             raise place.error(("models", name, "deadline_s"), "must be above 0 seconds")
+
+    for name, route in parsed.routes.items():
+        _check_route(("routes", name), route, {*BUILT_IN, *parsed.models}, place)
+
+
+def _check_route(keys: tuple[str, ...], route: RouteSettings, models: set[str], place: _Places) -> None:
+    if keys[1] in models:
+        raise place.error(keys, f"there is a model {keys[1]!r} already; give the route another name")
+    if not route.models:
+        raise place.error((*keys, "try"), "must name at least one model")
+    for model in route.models:
+        if model not in models:
+            near = difflib.get_close_matches(model, models, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise place.error((*keys, "try"), f"there is no model {model!r}; {hint}add it under [models]")
+    if len(set(route.models)) < len(route.models):
+        raise place.error((*keys, "try"), "names a model twice; use retries for further tries at one model")
+    if not 0 <= route.retries <= 10:
+        raise place.error((*keys, "retries"), "must be from 0 to 10")
+    if route.deadline_s is not None and not 0 < route.deadline_s < inf:
+        raise place.error((*keys, "deadline_s"), "must be above 0 seconds")
+    if route.weights and route.balance != "weighted":
+        raise place.error((*keys, "weights"), 'needs balance = "weighted"')
+    if route.balance == "weighted" and len(route.weights) != len(route.models):
+        raise place.error(
+            (*keys, "weights"), f"must be {len(route.models)} numbers, one for each model of try"
+        )
+    if any(not 0 <= weight < inf for weight in route.weights) or (route.weights and not sum(route.weights)):
+        raise place.error((*keys, "weights"), "must be numbers of at least 0, one of them above it")
 
 
 def _check_provider(keys: tuple[str, ...], provider: ProviderSettings, place: _Places) -> None:

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from assay.errors import BadResponse, DeadlineExceeded, NotFound, ProviderUnavailable, RateLimited
-from assay.gateway import Route, gateway
+from assay.gateway import Route, Target, gateway
 from assay.prices import Pricing, free
 from assay.trace import Span, Tracer
 from assay.types import (
@@ -89,7 +89,7 @@ def build(
     upstream: Upstream, pricing: Pricing = two_prices, deadline_s: float | None = None
 ) -> tuple[Handler, list[Span]]:
     spans: list[Span] = []
-    route = Route("m", upstream, "m-upstream", pricing, deadline_s)
+    route = Route("m", (Target("m", upstream, "m-upstream", pricing, deadline_s),))
     return gateway({"m": route}, Tracer(spans.append)), spans
 
 
@@ -292,7 +292,7 @@ async def test_a_failure_in_the_middle_has_an_unknown_cost_whoever_is_to_blame()
 
 async def test_content_is_not_recorded_when_the_configuration_says_so() -> None:
     spans: list[Span] = []
-    route = Route("m", Upstream(*STREAM), "m", free("test"))
+    route = Route("m", (Target("m", Upstream(*STREAM), "m", free("test")),))
     asked = replace(REQUEST, context=Context(variables={"name": "secret"}), tools=(FunctionTool("secret"),))
     await run(gateway({"m": route}, Tracer(spans.append), capture_content=False), asked)
     assert "secret" not in str(spans[0].otel_attributes())

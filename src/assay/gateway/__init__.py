@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from assay.gateway.attempt import DEFAULT_DEADLINE_S, Route
+from assay.gateway.attempt import DEFAULT_DEADLINE_S, Target
 from assay.gateway.compose import compose, gateway
+from assay.gateway.route import Route
 
-__all__ = ["DEFAULT_DEADLINE_S", "Route", "compose", "gateway"]
+__all__ = ["DEFAULT_DEADLINE_S", "Route", "Target", "compose", "gateway"]

@@ -32,8 +32,8 @@ from assay.types import (
 DEFAULT_DEADLINE_S = 600.0
 
 
-class Route(Value):
-    """Where a model's name leads: a provider, the provider's own name for the model, what it costs."""
+class Target(Value):
+    """Where a try goes: a model of a provider, by its name here and by the provider's own; what it costs."""
 
     name: str
     upstream: Upstream
@@ -42,23 +42,23 @@ class Route(Value):
     deadline_s: float | None = None
 
 
-def attempt(route: Route) -> Handler:
-    """Calls the route's provider.
+def attempt(target: Target) -> Handler:
+    """Calls the target's provider.
 
-    Raises DeadlineExceeded when the call takes longer than its context's `deadline_s`, else the route's, else
-    ten minutes; and BadResponse when the reply stops before its end.
+    Raises DeadlineExceeded when the call takes longer than its context's `deadline_s`, else the target's,
+    else ten minutes; and BadResponse when the reply stops before its end.
     """
-    default_s = route.deadline_s or DEFAULT_DEADLINE_S
+    default_s = target.deadline_s or DEFAULT_DEADLINE_S
 
     async def attempted(request: Request) -> AsyncIterator[Event]:
         if request.wire is not None:
-            request = _understood(request, route.upstream)
+            request = _understood(request, target.upstream)
         allowed_s = request.context.deadline_s or default_s
-        reply = _Reply(route, request.operation)
+        reply = _Reply(target, request.operation)
         alarm = _Alarm()
         timer = asyncio.get_running_loop().call_later(allowed_s, alarm.ring)
         try:
-            async with closing(route.upstream(replace(request, model=route.model))) as events:
+            async with closing(target.upstream(replace(request, model=target.model))) as events:
                 while True:
                     alarm.arm()
                     try:
@@ -77,7 +77,7 @@ def attempt(route: Route) -> Handler:
         finally:
             timer.cancel()
         if not reply.complete:
-            name = route.upstream.name
+            name = target.upstream.name
             raise BadResponse(f"The provider {name} ended its reply in the middle; try again", provider=name)
 
     return attempted
@@ -103,17 +103,17 @@ def _understood(request: Request, upstream: Upstream) -> Request:
 class _Reply:
     """What one reply tells about itself on its first and its last event."""
 
-    __slots__ = ("_answered_as", "_operation", "_route", "complete")
+    __slots__ = ("_answered_as", "_operation", "_target", "complete")
 
-    def __init__(self, route: Route, operation: Operation) -> None:
-        self._route = route
+    def __init__(self, target: Target, operation: Operation) -> None:
+        self._target = target
         self._operation = operation
         self._answered_as = ""
         self.complete = False
 
     def mark(self, event: Event) -> Event:
         """The event with the provider's name, or with the cost beside the usage."""
-        provider = self._route.upstream.name
+        provider = self._target.upstream.name
         match event:
             case Started():
                 self._answered_as = event.model
@@ -137,9 +137,9 @@ class _Reply:
         if self._operation == "count_tokens":
             return _COUNTING
         # What answered is dated and exact; what was asked for may be an alias that the price list knows.
-        asked, answered = self._route.model, self._answered_as or self._route.model
-        found = self._route.pricing(answered, usage)
-        return self._route.pricing(asked, usage) if found.usd is None and answered != asked else found
+        asked, answered = self._target.model, self._answered_as or self._target.model
+        found = self._target.pricing(answered, usage)
+        return self._target.pricing(asked, usage) if found.usd is None and answered != asked else found
 
 
 _COUNTING = Cost("exact", Decimal(0), "counting tokens is free")

@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import reduce
 
 from assay.errors import NotFound
-from assay.gateway.attempt import Route, attempt
-from assay.gateway.tracing import trace
+from assay.gateway.attempt import attempt
+from assay.gateway.route import Healths, Route
+from assay.gateway.tracing import failed_tries, trace
+from assay.gateway.tries import tries
 from assay.trace import Tracer
 from assay.types import Event, Handler, Policy, Request
 
@@ -18,12 +20,27 @@ def compose(rules: Sequence[Policy], end: Handler) -> Handler:
     return reduce(lambda handler, rule: rule(handler), reversed(rules), end)
 
 
-def gateway(routes: Mapping[str, Route], tracer: Tracer, *, capture_content: bool = True) -> Handler:
+def gateway(
+    routes: Mapping[str, Route],
+    tracer: Tracer,
+    *,
+    capture_content: bool = True,
+    healths: Healths | None = None,
+) -> Handler:
     """The one Handler that the server, the SDK and every evaluation call."""
+    known = healths or Healths()
     rules = [
         trace(tracer, capture_content=capture_content),
     ]
-    return compose(rules, by_model({name: attempt(route) for name, route in routes.items()}))
+    note = failed_tries(tracer, capture_content=capture_content)
+
+    def end(route: Route) -> Handler:
+        # A model alone is called once and its errors are its caller's: streams would feel a further layer.
+        if len(route.targets) == 1 and not route.retries:
+            return attempt(route.targets[0])
+        return tries(route, known, note=note, clock_ns=tracer.clock_ns)
+
+    return compose(rules, by_model({name: end(route) for name, route in routes.items()}))
 
 
 def by_model(handlers: Mapping[str, Handler]) -> Handler:

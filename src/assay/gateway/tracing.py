@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from assay.errors import AssayError, BadResponse, ProviderError
+from assay.gateway.tries import Failed
 from assay.trace import Span, Tracer, current_span, error_type, new_span_id, new_trace_id
 from assay.types import (
     JSON,
@@ -88,6 +89,36 @@ def trace(tracer: Tracer, *, capture_content: bool = True) -> Policy:
         return traced
 
     return policy
+
+
+def failed_tries(tracer: Tracer, *, capture_content: bool = True) -> Callable[[Failed], None]:
+    """Records each try that another one followed as a span below the call's: it may have been billed, too."""
+
+    def record(failed: Failed) -> None:
+        context, target, error = failed.request.context, failed.target, failed.error
+        tracer.record(
+            Span(
+                context.trace_id or new_trace_id(),
+                new_span_id(),
+                f"try {target.name}",
+                "try",
+                failed.start_ns,
+                failed.end_ns,
+                context.parent_span_id,
+                "error",
+                error_type(error),
+                _error_message(error, capture_content),
+                target.upstream.name,
+                target.name,
+                context.purpose,
+                context.prompt,
+                context.key_id,
+                None,
+                _cost_of_failure(error, begun=False),
+            )
+        )
+
+    return record
 
 
 def _says_something(event: Event) -> bool:

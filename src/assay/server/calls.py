@@ -61,7 +61,7 @@ async def answer(app: App, dialect: Dialect, model: str, scope: Scope, receive: 
     """
     body = await read_body(scope, receive, app.config.server.max_body_bytes)
     request, options = await _understand(app, dialect, model, body, scope)
-    context = trace_context(scope)
+    context = replace(trace_context(scope), sticky=header(scope, b"x-assay-sticky"))
     if dialect.kept is not None and options is not None:
         context = replace(context, keep=dialect.kept(options))
     request = replace(request, context=context)

@@ -102,7 +102,8 @@ class Context(Value):
     `repeat` sets apart calls that are alike on purpose (the repeats of an experiment): it is part of every
     cache key. `deadline_s` is the time allowed for the whole call, in seconds. `prompt` is `name@version`
     and `variables` what it was rendered with, where the messages came from a prompt. `keep` is set where the
-    caller may come back to the reply by its id: what is to be stored beside it.
+    caller may come back to the reply by its id: what is to be stored beside it. `sticky` is what a weighted
+    route keeps together: calls with the same one go to the same model.
     """
 
     trace_id: str | None = None
@@ -114,6 +115,7 @@ class Context(Value):
     variables: dict[str, JSON] | None = None
     key_id: str | None = None
     keep: dict[str, JSON] | None = None
+    sticky: str | None = None
     tags: dict[str, str] = {}  # noqa: RUF012  (msgspec copies it for each value)
 
 

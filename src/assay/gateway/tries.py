@@ -1,0 +1,139 @@
+"""Retry and fallback: one call over several tries, within one budget of time. A try itself is .attempt.
+
+Before the first event of a reply it may be tried again, or elsewhere; after it never: what the caller has
+seen cannot be taken back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, NamedTuple
+
+from assay.errors import (
+    AssayError,
+    ContextExceeded,
+    DeadlineExceeded,
+    ProviderError,
+    ProviderUnavailable,
+    UnsupportedFeature,
+)
+from assay.gateway.attempt import Target, attempt
+from assay.gateway.route import Health, Healths, Route, ordered
+from assay.types import Event, Handler, Request, closing, replace
+
+FIRST_WAIT_S: Final = 0.5
+"""The longest wait before the first retry; before each further one it is twice as long, up to MAX_WAIT_S."""
+MAX_WAIT_S: Final = 20.0
+
+Sleep = Callable[[float], Awaitable[object]]
+
+
+class Failed(NamedTuple):
+    """A try that failed where another may not: what was sent, where to, what came of it, and when it was."""
+
+    request: Request
+    target: Target
+    error: AssayError
+    start_ns: int
+    end_ns: int
+
+
+def tries(
+    route: Route,
+    healths: Healths,
+    *,
+    note: Callable[[Failed], None],
+    clock_ns: Callable[[], int],
+    sleep: Sleep = asyncio.sleep,
+    draw: random.Random | None = None,
+) -> Handler:
+    """The handler of a route. `note` is told of each try that failed where another one might not.
+
+    Raises what the last try raised; DeadlineExceeded when the time is over before any; ProviderUnavailable
+    when every circuit is open.
+    """
+    chance = draw or random.Random()  # noqa: S311  (spreads load)
+    handlers = {target.name: attempt(target) for target in route.targets}
+
+    async def tried(request: Request) -> AsyncIterator[Event]:
+        until = healths.clock() + (request.context.deadline_s or route.deadline_s)
+        last: AssayError | None = None
+        for target in ordered(route, request, healths, chance):
+            health = healths.of(target)
+            for number in range(route.retries + 1):
+                if number and not await _waited(last, number, until, healths.clock, sleep, chance):
+                    break
+                left_s = until - healths.clock()
+                if left_s <= 0 or not health.breaker.allows():
+                    break
+                sent = replace(request, context=replace(request.context, deadline_s=left_s))
+                start_ns, since, begun = clock_ns(), healths.clock(), False
+                try:
+                    async with closing(handlers[target.name](sent)) as events:
+                        async for event in events:
+                            if not begun:
+                                begun = True
+                                health.began(healths.clock() - since)
+                            yield event
+                except AssayError as error:
+                    _judge(health, error)
+                    if begun or not _elsewhere(error):
+                        raise
+                    note(Failed(sent, target, error, start_ns, clock_ns()))
+                    last = error
+                    if not error.retryable:
+                        break
+                except BaseException:
+                    health.breaker.abandoned()
+                    raise
+                else:
+                    health.breaker.succeeded()
+                    return
+        raise last or _nobody(route, until - healths.clock())
+
+    return tried
+
+
+async def _waited(
+    last: AssayError | None,
+    number: int,
+    until: float,
+    clock: Callable[[], float],
+    sleep: Sleep,
+    chance: random.Random,
+) -> bool:
+    """Waits before a retry; False, at once, where the wait would outlast the call's time."""
+    longest_s = min(FIRST_WAIT_S * 2 ** (number - 1), MAX_WAIT_S)
+    wait_s = chance.uniform(0, longest_s)
+    if last is not None and last.retry_after_s is not None:
+        wait_s = max(wait_s, last.retry_after_s)
+    if clock() + wait_s >= until:
+        return False
+    await sleep(wait_s)
+    return True
+
+
+def _judge(health: Health, error: AssayError) -> None:
+    """What an error says of its provider: one that blames the request says that the provider is well."""
+    if isinstance(error, ProviderError):
+        health.breaker.failed(error.retry_after_s)
+    elif isinstance(error, DeadlineExceeded):
+        health.breaker.failed()
+    else:
+        health.breaker.succeeded()
+
+
+def _elsewhere(error: AssayError) -> bool:
+    """Whether another try may do better: not where the request itself is wrong, whoever gets it."""
+    return isinstance(error, ProviderError | UnsupportedFeature | ContextExceeded)
+
+
+def _nobody(route: Route, left_s: float) -> AssayError:
+    if left_s <= 0:
+        return DeadlineExceeded(f"There was no time left to call {route.name}; raise deadline_s of the route")
+    return ProviderUnavailable(
+        f"Every provider of {route.name} failed again and again and is left alone for a while; try later, or "
+        "add another model to the route"
+    )
