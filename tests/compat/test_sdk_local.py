@@ -30,7 +30,7 @@ def pulled() -> Path:
 @modes
 def test_text(client: str, mode: str, callers: Callers, run: Run) -> None:
     driver = callers.driver(client, mode, "sync")
-    reply = run(driver.ask(Ask("local", text="Say hello.", system="Be brief.", max_tokens=12)))
+    reply = run(driver.ask(Ask("local", text="Say hello.", system="Be brief.", max_tokens=12, temperature=0)))
     assert reply.text.strip()
     assert reply.finish in {"stop", "length"}
     if (client, mode, reply.finish) == ("openai", "stream", "length"):
@@ -49,7 +49,9 @@ def test_text(client: str, mode: str, callers: Callers, run: Run) -> None:
 @modes
 def test_structured_output(client: str, mode: str, callers: Callers, run: Run) -> None:
     driver = callers.driver(client, mode, "sync")
-    ask = Ask("local", text="The capital of Switzerland, as JSON.", schema=Capital, max_tokens=120)
+    ask = Ask(
+        "local", text="The capital of Switzerland, as JSON.", schema=Capital, max_tokens=120, temperature=0
+    )
     reply = run(driver.ask(ask))
     assert isinstance(reply.parsed, Capital)
 
@@ -60,11 +62,11 @@ def test_a_tool_that_must_be_called_and_its_result(
     client: str, mode: str, callers: Callers, run: Run
 ) -> None:
     driver = callers.driver(client, mode, "sync")
-    ask = Ask("local", text="Weather in Paris?", tools=True, forced=True, max_tokens=60)
+    ask = Ask("local", text="Weather in Paris?", tools=True, forced=True, max_tokens=60, temperature=0)
     first = run(driver.ask(ask))
     assert [call.name for call in first.calls] == ["get_weather"]
     assert isinstance(first.calls[0].arguments["city"], str)
-    after = Ask("local", text=ask.text, tools=True, max_tokens=80)
+    after = Ask("local", text=ask.text, tools=True, max_tokens=80, temperature=0)
     second = run(driver.answer(after, first, ["18 degrees, sunny"]))
     assert second.text.strip() or second.calls
 

@@ -80,6 +80,9 @@ def _options(ask: Ask) -> dict[str, Any]:
     options: dict[str, Any] = {"max_tokens": ask.max_tokens or 4000}
     if ask.system:
         options["system"] = ask.system
+    if ask.temperature is not None:
+        # No parameter of the SDK any more.
+        options["extra_body"] = {"temperature": ask.temperature}
     if ask.thinking:
         options["thinking"] = {"type": "enabled", "budget_tokens": 2048}
     if ask.tools:

@@ -40,6 +40,7 @@ class Ask:
     schema: type[BaseModel] | None = None
     thinking: bool = False
     max_tokens: int | None = None
+    temperature: float | None = None
 
 
 @dataclass(frozen=True)

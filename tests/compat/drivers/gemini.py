@@ -70,6 +70,7 @@ def _config(ask: Ask) -> types.GenerateContentConfig:
     config = types.GenerateContentConfig(
         system_instruction=ask.system,
         max_output_tokens=ask.max_tokens,
+        temperature=ask.temperature,
         automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
     )
     if ask.thinking:

@@ -76,6 +76,8 @@ def _options(ask: Ask) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if ask.max_tokens:
         options["max_completion_tokens"] = ask.max_tokens
+    if ask.temperature is not None:
+        options["temperature"] = ask.temperature
     if ask.thinking:
         options["reasoning_effort"] = "medium"
     if ask.tools:

@@ -92,6 +92,8 @@ def _options(ask: Ask) -> dict[str, Any]:
         options["instructions"] = ask.system
     if ask.max_tokens:
         options["max_output_tokens"] = ask.max_tokens
+    if ask.temperature is not None:
+        options["temperature"] = ask.temperature
     if ask.thinking:
         options["reasoning"] = {"effort": "medium", "summary": "auto"}
         options["include"] = ["reasoning.encrypted_content"]
