@@ -90,7 +90,7 @@ def _options(ask: Ask) -> dict[str, Any]:
         options["tools"] = [{**described, "input_schema": WEATHER_SCHEMA}]
     if ask.forced:
         options["tool_choice"] = {"type": "tool", "name": "get_weather"}
-    return options
+    return options | ask.extra
 
 
 def _reply(message: Any, pieces: int) -> Reply:

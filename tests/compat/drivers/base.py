@@ -29,7 +29,7 @@ class Capital(BaseModel):
 
 @dataclass(frozen=True)
 class Ask:
-    """One request. `tools` offers get_weather; `forced` insists on it."""
+    """One request. `tools` offers get_weather, `forced` insists on it; `extra` is in the SDK's own words."""
 
     model: str
     text: str = QUESTION
@@ -41,6 +41,7 @@ class Ask:
     thinking: bool = False
     max_tokens: int | None = None
     temperature: float | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

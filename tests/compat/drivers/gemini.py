@@ -90,7 +90,7 @@ def _config(ask: Ask) -> types.GenerateContentConfig:
     if ask.schema is not None:
         config.response_mime_type = "application/json"
         config.response_schema = ask.schema
-    return config
+    return config.model_copy(update=ask.extra)
 
 
 def _reply(chunks: list[types.GenerateContentResponse], parsed: Any) -> Reply:

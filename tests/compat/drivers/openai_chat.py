@@ -85,7 +85,7 @@ def _options(ask: Ask) -> dict[str, Any]:
         options["tools"] = [{"type": "function", "function": {**function, "parameters": WEATHER_SCHEMA}}]
     if ask.forced:
         options["tool_choice"] = {"type": "function", "function": {"name": "get_weather"}}
-    return options
+    return options | ask.extra
 
 
 def _reply(completion: Any, pieces: int) -> Reply:

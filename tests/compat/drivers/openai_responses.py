@@ -102,7 +102,7 @@ def _options(ask: Ask) -> dict[str, Any]:
         options["tools"] = [{"type": "function", **function, "parameters": WEATHER_SCHEMA}]
     if ask.forced:
         options["tool_choice"] = {"type": "function", "name": "get_weather"}
-    return options
+    return options | ask.extra
 
 
 def _reply(response: Any, pieces: int) -> Reply:
