@@ -1,5 +1,5 @@
-"""What cannot be carried to an upstream is refused before it is called, as a 400 of the caller's own SDK; what
-the answer does not depend on is left out, and named in a header. REFUSED and DROPPED list what is held here.
+"""What cannot be carried to an upstream is refused before it is called, as a 400 of the caller's own SDK;
+what the answer does not depend on is left out, and named in a header. REFUSED and DROPPED are the lists.
 """
 
 from __future__ import annotations
