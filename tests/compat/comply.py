@@ -9,6 +9,7 @@ REMARKS is all that is not a plain pass. Whether that is the truth, test_llm_com
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -91,7 +92,10 @@ _REASONING = (
     "Chat completions have no parameter `reasoning`. They have `reasoning_effort`, which the case sends "
     "beside it: without the other one it passes."
 )
-_THROUGH = f"{_REASONING} Here it is the upstream that refuses."
+_THROUGH = (
+    f"{_REASONING} Here it is the upstream that refuses: the scripted one takes no field that its SDK does "
+    "not know."
+)
 _ID = (
     "Advice: the id does not begin with `chatcmpl-`. It is the reply's own id, under which the upstream's "
     "logs have it."
@@ -163,17 +167,30 @@ _HEAD = """\
 [llm-comply](https://github.com/Oaklight/llm-comply) {version} checks whether a server speaks an API as it is
 published: replies, and the events of streams, against the API's schema, and what they say. The tests run its
 cases against a real `assay up`, in front of scripted upstreams of every dialect, which answer by looking at
-what reaches them, and of the built-in model at temperature 0. They fail when a cell is better or worse than it
-says here, when the suite leaves a case out, and when what reaches an upstream of another dialect is not what
-that API's official SDK could have sent.
+what reaches them, and of the built-in model at temperature 0. They fail when a cell is better or worse than
+it says here, when the suite leaves a case out, and when what reaches an upstream of another dialect is not
+what that API's official SDK could have sent.
+
+{counts}
 
 - **✓** passes; with a number, with the suite's advice, which the remark of that number tells.
 - **400** is refused, with a message that says what to do.
 - **–** is not run.
 
+The command above each table does the same to a gateway of yours; the suite leaves its cases of reasoning out
+when the model's name is none that it knows to reason.
+
 In *italics*, the caller speaks the upstream's own dialect and its bytes go through as they are: those cells
 say that the gateway does not stand in the way. The scripted upstreams keep to the published descriptions
 there, which the real ones do not always.
+"""
+_TAIL = """\
+## What the suite leaves out
+
+tests/compat/test_published_schemas.py holds to the same schemas, for callers of another dialect than the
+upstream's: streams of tools, thoughts and refusals, and errors, whole and streamed. They fit, with one
+difference: thoughts are streamed to callers of the Responses API as `response.reasoning_text.delta`, which is
+OpenAI's name for it and the one that SDKs read; Open Responses calls it `response.reasoning.delta`.
 """
 
 
@@ -181,17 +198,36 @@ def page() -> str:
     numbers: dict[str, int] = {}
     tables = "\n".join(_table(form, numbers) for form in FORMATS)
     remarks = "\n".join(f"{number}. {why}" for why, number in numbers.items())
-    return f"{_HEAD.format(version=llm_comply.__version__)}\n{tables}\n## Remarks\n\n{remarks}\n"
+    return f"{_HEAD.format(version=llm_comply.__version__, counts=_counts())}\n{tables}\n## Remarks\n\n{remarks}\n\n{_TAIL}"
+
+
+def _counts() -> str:
+    found = Counter(
+        one.kind if (one := remark(case.id, upstream)) else "plain"
+        for form in FORMATS
+        for case in form.cases
+        for upstream in UPSTREAMS
+    )
+    passed = found["plain"] + found["advice"]
+    return (
+        f"Of {found.total()} cells {passed} pass, {found['advice']} of them with advice; {found['refused']} are "
+        f"refused and {found['open']} not run."
+    )
 
 
 def _table(form: Format, numbers: dict[str, int]) -> str:
-    lines = [f"## {form.title}", "", f"`llm-comply --format {form.name}`", ""]
+    lines = [f"## {form.title}", "", f"    {_command(form)}", ""]
     lines.append(f"| | {' | '.join(UPSTREAMS)} |")
     lines.append("|---" * (len(UPSTREAMS) + 1) + "|")
     for case in form.cases:
         row = [_cell(form, case, upstream, numbers) for upstream in UPSTREAMS]
         lines.append(f"| {case.name} (`{case.id}`) | {' | '.join(row)} |")
     return "\n".join(lines) + "\n"
+
+
+def _command(form: Format) -> str:
+    plain = "" if form.bearer else f" --auth-header {form.key_header} --no-bearer"
+    return f"llm-comply --format {form.name} -u http://127.0.0.1:8700{form.base} -k any{plain} -m MODEL"
 
 
 def _cell(form: Format, case: Case, upstream: str, numbers: dict[str, int]) -> str:
