@@ -37,6 +37,7 @@ class Connection(asyncio.Protocol):
         "_keeper",
         "_loop",
         "_next",
+        "_paused",
         "_transport",
         "_unsent",
         "idle_since",
@@ -53,6 +54,7 @@ class Connection(asyncio.Protocol):
         self._unsent: memoryview | None = None
         self._next: asyncio.Handle | None = None
         self._held = False
+        self._paused = False
         self._gone = False
 
     @property
@@ -65,12 +67,10 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self._incoming = incoming = Incoming(self._loop, head.method)
         incoming.leave = self.abort
-        if len(body) <= PIECE_BYTES:
-            self._transport.write(head.written(body) + body)
-        else:
-            self._transport.write(head.written(body))
-            self._unsent = memoryview(body)
-            self._write()
+        self._transport.write(head.written(body) + body[:PIECE_BYTES])
+        if len(body) > PIECE_BYTES:
+            self._unsent = memoryview(body)[PIECE_BYTES:]
+            self._go_on()
         return incoming
 
     def abort(self) -> None:
@@ -102,16 +102,21 @@ class Connection(asyncio.Protocol):
         incoming.feed(data)
         if incoming.over:
             self._incoming = None
-            if incoming.reusable and self._unsent is None:
-                self._keeper.free(self)
-            else:
+            if not incoming.reusable or self._unsent is not None or self._held:
+                # Also where the upstream answered before it had heard everything.
                 self.abort()
-        elif incoming.held > MAX_HELD_BYTES and incoming.resume is None:
+                return
+            if self._paused:
+                self._resume()
+            self._keeper.free(self)
+        elif incoming.held > MAX_HELD_BYTES and not self._paused and self.open:
             assert self._transport is not None
             self._transport.pause_reading()
+            self._paused = True
             incoming.resume = self._resume
 
     def _resume(self) -> None:
+        self._paused = False
         if self.open:
             assert self._transport is not None
             self._transport.resume_reading()
@@ -124,25 +129,26 @@ class Connection(asyncio.Protocol):
 
     # --- writing ------------------------------------------------------------------------------------------
 
+    def _go_on(self) -> None:
+        """Writes the next piece soon, so that others have their turn; but not while nothing is taken."""
+        if self._unsent is not None and self._next is None and not self._held:
+            self._next = self._loop.call_soon(self._write)
+
     def _write(self) -> None:
         self._next = None
         unsent = self._unsent
-        if unsent is None or self._held:
-            return
+        assert unsent is not None
         assert self._transport is not None
-        rest = unsent[PIECE_BYTES:]
-        self._unsent = rest if len(rest) else None
+        self._unsent = unsent[PIECE_BYTES:] if len(unsent) > PIECE_BYTES else None
         self._transport.write(unsent[:PIECE_BYTES])
-        if self._unsent is not None and not self._held:
-            self._next = self._loop.call_soon(self._write)
+        self._go_on()
 
     def pause_writing(self) -> None:
         self._held = True
 
     def resume_writing(self) -> None:
         self._held = False
-        if self._unsent is not None and self._next is None:
-            self._next = self._loop.call_soon(self._write)
+        self._go_on()
 
     # --- beginning and end --------------------------------------------------------------------------------
 

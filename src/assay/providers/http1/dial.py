@@ -7,7 +7,6 @@ last, and the first that answers is taken. This is written here because uvloop d
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import socket
 import ssl
@@ -38,28 +37,45 @@ async def dial(
     addresses = await _resolved(origin)
     try:
         async with asyncio.timeout(timeout_s):
-            sock = await _connected(addresses)
-            try:
-                return await _spoken(origin, make, tls, sock)
-            except BaseException:
-                # The loop closes what it has taken; closing twice does no harm.
-                with contextlib.suppress(OSError):
-                    sock.close()
-                raise
+            return await _joined(origin, make, tls, await _connected(addresses))
     except TimeoutError as exc:
         if exc.errno is not None:
             raise  # the system's own, sooner than ours
         raise ConnectTimeout from None
 
 
-async def _spoken(
+async def _joined(
     origin: Origin, make: Callable[[], Connection], tls: ssl.SSLContext, sock: socket.socket
 ) -> Connection:
+    """The connection on this socket, which the loop closes when this fails."""
     loop = asyncio.get_running_loop()
     if not origin.tls:
         return (await loop.create_connection(make, sock=sock))[1]
-    name = origin.host.rstrip(".")
-    return (await loop.create_connection(make, sock=sock, ssl=tls, server_hostname=name))[1]
+    # In two steps: asyncio leaves a socket behind that it was to secure in one, when that is cancelled.
+    plain, unsecured = await loop.create_connection(_Unsecured, sock=sock)
+    if unsecured.spoken:
+        plain.abort()
+        raise ssl.SSLError(1, "it speaks before it is spoken to")
+    connection = make()
+    try:
+        secured = await loop.start_tls(plain, connection, tls, server_hostname=origin.host.rstrip("."))
+    except BaseException:
+        plain.abort()
+        raise
+    if secured is None:  # it was closed in the meantime
+        raise ConnectionResetError
+    connection.connection_made(secured)
+    return connection
+
+
+class _Unsecured(asyncio.Protocol):
+    """Until TLS begins. What comes before is none: whoever serves TLS waits for the client's word."""
+
+    def __init__(self) -> None:
+        self.spoken = False
+
+    def data_received(self, data: bytes) -> None:
+        self.spoken = True
 
 
 async def _resolved(origin: Origin) -> list[Address]:

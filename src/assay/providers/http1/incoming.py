@@ -28,7 +28,8 @@ class Headers(Mapping[str, str]):
         self._raw = raw
 
     def __getitem__(self, name: str) -> str:
-        return _text(self._raw[name.lower().encode("utf-8", "surrogateescape")])
+        # What is not ASCII is no header's name, and neither is what stands for it here.
+        return _text(self._raw[name.lower().encode("ascii", "replace")])
 
     def __iter__(self) -> Iterator[str]:
         return map(_text, self._raw)

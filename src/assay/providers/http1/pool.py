@@ -34,7 +34,7 @@ class Pool:
         self._known: set[Connection] = set()
         self._dialling: set[asyncio.Timeout] = set()
         self._sweep: asyncio.TimerHandle | None = None
-        self._emptied: asyncio.Future[None] | None = None
+        self._emptied = asyncio.Event()
         self._over = False
 
     def take(self, origin: Origin) -> Connection | None:
@@ -79,8 +79,7 @@ class Pool:
         for connection in list(self._known):
             connection.abort()
         if self._known:
-            self._emptied = self._loop.create_future()
-            await self._emptied
+            await self._emptied.wait()
 
     # --- what connections tell ----------------------------------------------------------------------------
 
@@ -110,8 +109,8 @@ class Pool:
 
     def closed(self, connection: Connection) -> None:
         self._known.discard(connection)
-        if not self._known and self._emptied is not None and not self._emptied.done():
-            self._emptied.set_result(None)
+        if self._over and not self._known:
+            self._emptied.set()
 
     # --- places -------------------------------------------------------------------------------------------
 

@@ -91,7 +91,7 @@ def _parsed(url: str) -> tuple[Origin, str, str, str | None]:
         query = quote(parts.query, safe=_PRINTABLE)
     except ValueError:
         raise InvalidUrl from None
-    if parts.scheme not in {"http", "https"} or not path.startswith("/"):
+    if parts.scheme not in {"http", "https"} or not path.startswith("/") or "\\" in parts.netloc:
         raise InvalidUrl
     usual = 443 if parts.scheme == "https" else 80
     shown = f"[{host.partition('%')[0]}]" if ":" in host else host
