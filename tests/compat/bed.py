@@ -42,6 +42,7 @@ TEXTS = (
     "reasoning",
     "length",
     "refusal",
+    "blocked",
     "embed",
     "count",
 )
