@@ -198,7 +198,8 @@ def page() -> str:
     numbers: dict[str, int] = {}
     tables = "\n".join(_table(form, numbers) for form in FORMATS)
     remarks = "\n".join(f"{number}. {why}" for why, number in numbers.items())
-    return f"{_HEAD.format(version=llm_comply.__version__, counts=_counts())}\n{tables}\n## Remarks\n\n{remarks}\n\n{_TAIL}"
+    head = _HEAD.format(version=llm_comply.__version__, counts=_counts())
+    return f"{head}\n{tables}\n## Remarks\n\n{remarks}\n\n{_TAIL}"
 
 
 def _counts() -> str:
@@ -210,8 +211,8 @@ def _counts() -> str:
     )
     passed = found["plain"] + found["advice"]
     return (
-        f"Of {found.total()} cells {passed} pass, {found['advice']} of them with advice; {found['refused']} are "
-        f"refused and {found['open']} not run."
+        f"Of {found.total()} cells {passed} pass, {found['advice']} of them with advice; {found['refused']} "
+        f"are refused and {found['open']} not run."
     )
 
 

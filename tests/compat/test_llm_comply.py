@@ -22,7 +22,7 @@ from .upstreams.seen import Seen
 pytestmark = pytest.mark.filterwarnings("ignore:jsonschema.RefResolver:DeprecationWarning")
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def nowhere_else() -> Iterator[None]:
     """The suite reaches this machine alone."""
     reached: set[str] = set()
@@ -41,7 +41,7 @@ def nowhere_else() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def comply_gateway(serve_session: Any, upstreams: Upstreams) -> str:
+def comply_gateway(serve_session: Any, upstreams: Upstreams, nowhere_else: None) -> str:
     """The URL of an `assay up` with a model of each format's for each upstream: `gpt-5-by-gemini`."""
     lines = []
     for upstream in REMOTE:
@@ -54,7 +54,7 @@ def comply_gateway(serve_session: Any, upstreams: Upstreams) -> str:
 
 
 @pytest.fixture(scope="module")
-def local_gateway(serve_session: Any) -> str:
+def local_gateway(serve_session: Any, nowhere_else: None) -> str:
     """The same for the built-in model, whose replies the context keeps short."""
     short = '[providers.local]\ndialect = "local"\ncontext_tokens = 1024\nslots = 1\n'
     return serve_session(short + "\n".join(_models("local"))).url.rstrip("/")
