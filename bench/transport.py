@@ -6,10 +6,9 @@
 Three processes on loopback: an upstream that answers from prepared bytes, a uvicorn proxy around one client,
 and this one, which sends the load. The proxy is pinned to core 0, the other two to core 1. CPU time is
 that of the proxy alone, all its threads, user and system. `assay` is `assay.providers.transport`; the others
-are bare clients, so what `assay` costs beyond aiohttp is the price of its guarantees; `no client` answers
-without an upstream, so it is the share of uvicorn.
+are bare clients; `no client` answers without an upstream, so it is the share of uvicorn.
 
-Clients to compare with are installed by hand: pip install aiohttp pyreqwest httpx2.
+Clients to compare with are no dependencies of Assay: pip install aiohttp pyreqwest httpx2.
 Not a test: it has no threshold. Linux alone: CPU time is read from /proc.
 """
 
@@ -198,6 +197,10 @@ CLIENTS = {
 
 
 async def run_proxy(client: str, upstream_port: int) -> None:
+    try:
+        importlib.metadata.version(CLIENTS[client].distribution)
+    except importlib.metadata.PackageNotFoundError:
+        raise SystemExit(f"{client} is not installed: pip install {CLIENTS[client].distribution}") from None
     async with CLIENTS[client].open() as relay:
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -345,7 +348,7 @@ def run(options: argparse.Namespace) -> None:
             try:
                 version = importlib.metadata.version(CLIENTS[name].distribution)
             except importlib.metadata.PackageNotFoundError:
-                print(f"| {name} | not installed | | | |")
+                print(f"| {name} | not installed: pip install {CLIENTS[name].distribution} | | | |")
                 continue
             print(f"| {name} ({CLIENTS[name].distribution} {version}) {bench(name, upstream_port, options)}")
             sys.stdout.flush()

@@ -136,7 +136,7 @@ def test_importing_assay_loads_nothing_heavy() -> None:
     ).stdout.split()
     heavy = {
         "sqlalchemy",
-        "aiohttp",
+        "httptools",
         "numpy",
         "scipy",
         "pydantic",
