@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -56,14 +55,13 @@ SCENARIOS = (
     *(f"{name}.{how}" for name in ("text", "tools", "reasoning") for how in PIECES),
 )
 
-LANDED = tuple(os.environ.get("LANDED", " ".join(PROVIDERS)).split())
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 def configuration(upstreams: Upstreams) -> str:
     """A provider for each dialect, with a model for each scenario: `gemini.tools`; `slow.gemini` stalls."""
     lines = []
-    for name in LANDED:
+    for name in PROVIDERS:
         lines.append(
             f'[providers.{name}]\ndialect = "{name}"\nbase_url = "{upstreams.url(name)}{BASES[name]}"'
         )
