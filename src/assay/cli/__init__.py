@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from assay.cli import call, datasets, demo, experiments, models, prompts, traces
+from assay.cli import call, datasets, demo, doctor, experiments, models, prompts, traces
 from assay.cli.shell import EXIT_ERROR, Shell
 
 __all__ = ["EXIT_ERROR", "Shell", "build"]
@@ -40,6 +40,7 @@ def build(up: Callable[..., None]) -> typer.Typer:
     cli.command("call")(call.call)
     cli.command("compare")(experiments.compare)
     cli.command("demo")(demo.demo)
+    cli.command("doctor")(doctor.doctor)
     cli.add_typer(models.app, name="models")
     cli.add_typer(prompts.app, name="prompt")
     cli.add_typer(datasets.app, name="dataset")
