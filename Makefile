@@ -66,11 +66,13 @@ check: $(VENV)/.installed-dev  ## Linters, types, layers, generated docs
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/python tests/fidelity/matrix.py --check
+	$(BIN)/python tests/compat/comply.py --check
 
 .PHONY: docs
-docs: $(VENV)/.installed  ## Write the generated pages of docs/reference
+docs: $(VENV)/.installed-dev  ## Write the generated pages of docs/reference
 	$(BIN)/python docs/generate.py
 	$(BIN)/python tests/fidelity/matrix.py
+	$(BIN)/python tests/compat/comply.py
 
 .PHONY: lock
 lock:  ## Write the lock files again (needs uv)
