@@ -30,7 +30,7 @@ from assay.evals import (
     includes,
     run_experiment,
 )
-from assay.gateway import Route, gateway
+from assay.gateway import Route, Target, gateway
 from assay.providers.scripted import Answer, Scripted
 from assay.trace import Span, new_span_id, new_trace_id
 from assay.types import (
@@ -183,7 +183,8 @@ def _model(app: App) -> Handler:
         )
 
     names = ("gpt-4o-mini", "gpt-4o")
-    routes = {name: Route(name, Scripted("openai", answer), name, prices.listed("openai")) for name in names}
+    upstream, pricing = Scripted("openai", answer), prices.listed("openai")
+    routes = {name: Route(name, (Target(name, upstream, name, pricing),)) for name in names}
     return gateway(routes, app.tracer)
 
 
