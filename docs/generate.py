@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from assay import config
 from assay.cli import build
 from assay.errors import AssayError
 from assay.main import up
+from assay.server import anthropic, gemini, openai_chat
 from assay.types import Value
 
 REFERENCE: Final = Path(__file__).parent / "reference"
@@ -79,12 +81,13 @@ def _parameter(spelled: str, about: str) -> tuple[str, str]:
     """A line of `--help` as two cells; what it says in brackets, in words."""
     about, bracket, facts = about.removesuffix("]").partition("  [")
     said = [fact.replace(": ", " ") for fact in facts.split("; ") if bracket and "default: no-" not in fact]
-    spelled = re.sub(r"<(\w+) range>", r"<\1>", spelled).replace("<list[str]>", "<str>...")
+    spelled = re.sub(r"<(\w+) range>", r"<\1>", spelled)
+    spelled = re.sub(r"<list\[(\w+)\]>", lambda found: f"<{found[1].lower()}>...", spelled)
     return f"`{spelled}`", f"{about} ({', '.join(said)})" if said else about
 
 
 def _first_sentence(text: str) -> str:
-    return text.partition(". ")[0].rstrip(".")
+    return re.split(r"\.\s", text)[0].rstrip(".")
 
 
 # --- assay.toml ----------------------------------------------------------------------------------
@@ -92,9 +95,9 @@ def _first_sentence(text: str) -> str:
 CONFIGURATION_HEAD: Final = """\
 # assay.toml
 
-Nothing in it is needed: without a file, the model `local` is there and everything is kept in
-`.assay/assay.db`. A file with a mistake is refused at start, with file, line, key, what is wrong and what is
-allowed.
+Nothing in it is needed: without a file, the models `local` and `local-embeddings` are there and everything is
+kept in `.assay/assay.db`. A file with a mistake is refused at start, with file, line, key, what is wrong and
+what is allowed.
 
 ```toml
 [server]
@@ -105,11 +108,32 @@ dialect = "openai"
 base_url = "https://api.openai.com/v1"
 api_key = "env:OPENAI_API_KEY"
 
+[providers.anthropic]
+dialect = "anthropic"
+base_url = "https://api.anthropic.com/v1"
+api_key = "env:ANTHROPIC_API_KEY"
+
+[providers.google]
+dialect = "gemini"
+base_url = "https://generativelanguage.googleapis.com/v1beta"
+api_key = "env:GEMINI_API_KEY"
+
+[providers.ollama]
+dialect = "compatible"                    # any other server with OpenAI's chat completions
+base_url = "http://127.0.0.1:11434/v1"
+prices = "free"
+
 [models."gpt-4o-mini"]                    # the name that callers use
 provider = "openai"
 model = "gpt-4o-mini-2024-07-18"          # its name upstream
 deadline_s = 60
+
+[models.llama]
+provider = "ollama"
+model = "llama3.2"
 ```
+
+Which dialect is for whom: [Configure providers and models](../how-to/providers.md).
 
 Beside the file stand `prompts/*.prompt` and `datasets/*.jsonl`, and relative paths start there.
 
@@ -192,11 +216,30 @@ programs, the HTTP `status` that the server answers with, and `retryable`: wheth
 later. `RequestError` and all below it also have `param`, the field that is to blame. `ProviderError` and all
 below it have `provider`, `upstream_status`, `body` (the upstream's words, cut short) and `retry_after_s`.
 
-Over HTTP, below `/v1/`, an error has OpenAI's shape, also inside a stream that has begun:
+Over HTTP an error has the shape of the caller's API. OpenAI's, at `/v1/chat/completions`, `/v1/responses` and
+`/v1/embeddings`:
 
 ```json
 {"error": {"message": "...", "type": "not_found_error", "param": "model", "code": "model_not_found"}}
 ```
+
+Anthropic's, at `/v1/messages`, which has no code:
+
+```json
+{"type": "error", "error": {"type": "not_found_error", "message": "..."}, "request_id": null}
+```
+
+Google's, below `/v1beta/`, where the code is a reason in capitals:
+
+```json
+{"error": {"code": 404, "message": "...", "status": "NOT_FOUND", "details": [
+  {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "MODEL_NOT_FOUND", "domain": "assay"}]}}
+```
+
+In a stream that has begun each comes
+[as its dialect has it](../explanation/translation.md#the-truth-in-streams). What the SDKs raise:
+[OpenAI](../how-to/openai-clients.md#errors), [Anthropic](../how-to/anthropic-clients.md#errors),
+[Google](../how-to/google-clients.md#errors).
 
 On the command line it is one line on standard error, and the exit status 3.
 """
@@ -219,7 +262,31 @@ def errors_page() -> str:
     table = "\n".join(["| error | code | HTTP | retryable | |", "|---|---|---|---|---|", *rows])
     narrower = [_row(f"`{code}`", f"`{error}`") for code, error in _narrower_codes()]
     codes = "\n".join(["| narrower code | error |", "|---|---|", *narrower])
-    return "\n\n".join([ERRORS_HEAD.strip(), table, "Some errors say more by a code of their own:", codes])
+    return "\n\n".join(
+        [
+            ERRORS_HEAD.strip(),
+            table,
+            "Some errors say more by a code of their own:",
+            codes,
+            "## In each dialect's words",
+            _words_table(),
+        ]
+    )
+
+
+def _words_table() -> str:
+    """Each error as the servers of each dialect write it: they are asked."""
+    rows = []
+    for _, error in _tree(AssayError):
+        told = error("")
+        status, body = openai_chat.encode_error(told)
+        openai = f"{status} `{json.loads(body)['error']['type']}`"
+        status, body = anthropic.MESSAGES.error(told)
+        claude = f"{status} `{json.loads(body)['error']['type']}`"
+        status, body = gemini.encode_error(told)
+        google = f"{status} `{json.loads(body)['error']['status']}`"
+        rows.append(_row(f"`{error.__name__}`", openai, claude, google))
+    return "\n".join(["| error | OpenAI | Anthropic | Google |", "|---|---|---|---|", *rows])
 
 
 def _tree(error: type[AssayError], depth: int = 0) -> Iterator[tuple[int, type[AssayError]]]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -75,10 +78,50 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
+class Elsewhere(BaseHTTPRequestHandler):
+    """A server that gives vectors, and below /status/NNN answers every call with that status."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        status, reply = 200, {}
+        if failing := re.match(r"/status/(\d+)/", self.path):
+            status = int(failing[1])
+        elif self.path == "/v1/embeddings":
+            texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+            vectors = [{"index": place, "embedding": [0.6, 0.8]} for place, _ in enumerate(texts)]
+            reply = {"object": "list", "model": body["model"], "data": vectors}
+        data = json.dumps(reply).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the output is the tests'."""
+
+
 @pytest.fixture(scope="session")
-def address(serve_session) -> str:
-    """Where a server with the same scripted model listens."""
-    return serve_session(STAGED).url
+def elsewhere() -> Iterator[str]:
+    """The address of a provider that answers in this process."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def address(serve_session, elsewhere: str) -> str:
+    """Where a server with the same scripted model listens; its vectors come from elsewhere."""
+    vectors = (
+        f'[providers.vectors]\ndialect = "compatible"\nbase_url = "{elsewhere}/v1"\nprices = "free"\n'
+        '[models.local-embeddings]\nprovider = "vectors"\n'
+    )
+    return serve_session(STAGED + vectors).url
 
 
 RunPython = Callable[[str], str]
