@@ -68,6 +68,65 @@ def test_stop_sequences_arrive(
     upstreams.clear()
     run(callers.driver(client, "whole", "sync").ask(Ask(f"{upstream}.text", extra=STOPS[client])))
     body = upstreams.one().body
+    told = body.get("stop") or body.get("stop_sequences") or body["generationConfig"]["stopSequences"]
+    assert told == ["END", "»"]
+
+
+CHOICES = {
+    "openai": ("auto", "none", "required"),
+    "openai-responses": ("auto", "none", "required"),
+    "compatible": ("auto", "none", "required"),
+    "anthropic": ("auto", "none", "any"),
+    "gemini": ("AUTO", "NONE", "ANY"),
+}
+
+
+@upstream_s
+@pytest.mark.parametrize("number", range(3), ids=["auto", "none", "required"])
+def test_who_chooses_the_tool(upstream: str, number: int, callers: Callers, upstreams: Upstreams) -> None:
+    """The same three words in each dialect's spelling, and back."""
+    said: dict[str, Any] = {"messages": [{"role": "user", "content": QUESTION}], "model": f"{upstream}.text"}
+    function = {"name": "get_weather", "parameters": WEATHER_SCHEMA}
+    upstreams.clear()
+    callers.openai.chat.completions.create(
+        **said,
+        tools=[{"type": "function", "function": function}],
+        tool_choice=CHOICES["openai"][number],  # type: ignore[call-overload]
+    )
+    assert upstreams.one().seen.choice == CHOICES[upstream][number]
+    callers.anthropic.messages.create(
+        **said,
+        max_tokens=99,
+        tools=[{"name": "get_weather", "input_schema": WEATHER_SCHEMA}],
+        tool_choice={"type": CHOICES["anthropic"][number]},
+    )
+    assert upstreams.one().seen.choice == CHOICES[upstream][number]
+    callers.google.models.generate_content(
+        model=said["model"],
+        contents=QUESTION,
+        config=types.GenerateContentConfig(
+            tools=[types.Tool(function_declarations=[types.FunctionDeclaration(name="get_weather")])],
+            tool_config=types.ToolConfig(
+                function_calling_config=types.FunctionCallingConfig(mode=CHOICES["gemini"][number])
+            ),
+        ),
+    )
+    assert upstreams.one().seen.choice == CHOICES[upstream][number]
+
+
+@upstream_s
+def test_one_call_at_a_time_is_told(upstream: str, callers: Callers, upstreams: Upstreams) -> None:
+    messages: Any = [{"role": "user", "content": QUESTION}]
+    tools: Any = [{"name": "get_weather", "input_schema": WEATHER_SCHEMA}]
+    upstreams.clear()
+    ask: Any = {"model": f"{upstream}.text", "max_tokens": 99, "messages": messages, "tools": tools}
+    choice = {"type": "auto", "disable_parallel_tool_use": True}
+    if upstream == "gemini":
+        with pytest.raises(anthropic.BadRequestError, match="parallel"):
+            callers.anthropic.messages.create(**ask, tool_choice=choice)
+        return
+    callers.anthropic.messages.create(**ask, tool_choice=choice)
+    body = upstreams.one().body
     if upstream == "anthropic":
         assert body["tool_choice"] == choice
     else:
