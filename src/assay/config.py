@@ -163,6 +163,11 @@ class Config(Value):
             return f"sqlite:///{self.root / Path(path).expanduser()}"
         return self.storage.url
 
+    @property
+    def store_file(self) -> Path:
+        """The file of the store."""
+        return Path(self.storage_url.removeprefix("sqlite:///"))
+
 
 def load(
     file: Path | str | None = None, *, environment: Mapping[str, str] = os.environ, start: Path | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from assay.cli import call, datasets, demo, doctor, experiments, models, prompts, traces
+from assay.cli import backup, call, datasets, demo, doctor, experiments, keys, models, prompts, traces
 from assay.cli.shell import EXIT_ERROR, Shell
 
 __all__ = ["EXIT_ERROR", "Shell", "build"]
@@ -37,6 +37,7 @@ def build(up: Callable[..., None]) -> typer.Typer:
         context.obj = Shell(config)
 
     cli.command("up")(up)
+    cli.command("backup")(backup.backup)
     cli.command("call")(call.call)
     cli.command("compare")(experiments.compare)
     cli.command("demo")(demo.demo)
@@ -46,4 +47,5 @@ def build(up: Callable[..., None]) -> typer.Typer:
     cli.add_typer(datasets.app, name="dataset")
     cli.add_typer(experiments.app, name="eval")
     cli.add_typer(traces.app, name="trace")
+    cli.add_typer(keys.app, name="key")
     return cli

@@ -13,7 +13,6 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import typer
@@ -156,12 +155,8 @@ def _weights(config: Config) -> Iterator[Finding]:
             yield Finding(f"weights of {name}", "warning", advice)
 
 
-def _store_file(config: Config) -> Path:
-    return Path(config.storage_url.removeprefix("sqlite:///"))
-
-
 def _disk(config: Config) -> Iterator[Finding]:
-    folder = _store_file(config).parent
+    folder = config.store_file.parent
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     try:
@@ -182,7 +177,7 @@ def _store(config: Config) -> Iterator[Finding]:
     from assay.storage.health import inspect
     from assay.storage.migrate import HEAD
 
-    file = _store_file(config)
+    file = config.store_file
     try:
         health = inspect(file)
     except (StorageError, OSError) as error:
