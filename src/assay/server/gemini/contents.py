@@ -42,6 +42,9 @@ _WIRE_NAMES = dict(zip(WirePart.__struct_fields__, WirePart.__struct_encode_fiel
 _ROLES = ("user", "model", "function")
 _ENCODE = msgspec.json.Encoder().encode
 
+ENCRYPTED = f"{SEAL}encrypted:"
+"""How the encrypted reasoning of another provider begins, where the API knows signatures alone."""
+
 
 def messages(contents: Sequence[Content] | None, path: str) -> tuple[Message, ...]:
     """The conversation. Raises RequestError that names the part at fault."""
@@ -121,6 +124,8 @@ def _part(part: WirePart, path: str, calls: _Calls, name: str) -> Part:
         )
     if part.text is not None or not given:
         text = part.text or ""
+        if part.thought and signature is not None and signature.startswith(ENCRYPTED):
+            return Reasoning(text, encrypted=signature.removeprefix(ENCRYPTED), extra=_extra(fields))
         if part.thought:
             return Reasoning(text, signature=signature, extra=_extra(fields))
         return Text(text, signature=signature, extra=_extra(fields))

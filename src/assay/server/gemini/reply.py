@@ -16,6 +16,7 @@ from assay.errors import BadResponse, UnsupportedFeature
 from assay.providers.gemini.vocabulary import DIALECT, base64_of, is_signature
 from assay.providers.proofs import SEAL
 from assay.server.dialect import Written
+from assay.server.gemini.contents import ENCRYPTED
 from assay.server.gemini.parse import Options
 from assay.types import (
     JSON,
@@ -106,7 +107,7 @@ def _candidate(choice: Choice, number: int, options: Options, dropped: list[str]
         match part:
             case ToolCall(kind="function") if arguments(part.arguments) is None:
                 broken.append(part)
-            case Reasoning() if not options.include_thoughts and part.signature is None:
+            case Reasoning(signature=None, encrypted=None) if not options.include_thoughts:
                 continue
             case _:
                 refused = refused or isinstance(part, Refusal)
@@ -137,7 +138,7 @@ def part_to(part: Part) -> Body:
             return {"text": part.text}
         case Reasoning():
             text = part.text or "\n\n".join(part.summary)
-            return {**own(part.extra), "text": text, "thought": True, **signature_to(part.signature)}
+            return {**own(part.extra), "text": text, "thought": True, **proof_to(part.signature, part.encrypted)}
         case ToolCall(kind="function"):
             call = call_to(part.id, part.name, arguments(part.arguments) or {})
             return {**own(part.extra), "functionCall": call, **signature_to(part.signature)}
@@ -181,6 +182,13 @@ def arguments(text: str) -> dict[str, JSON] | None:
     return args if isinstance(args, dict) else None
 
 
+def proof_to(signature: str | None, encrypted: str | None) -> Body:
+    """What vouches for a thought, or stands in its place: the API has one field for both."""
+    if signature is None and encrypted is not None:
+        signature = ENCRYPTED + encrypted
+    return signature_to(signature)
+
+
 def signature_to(signature: str | None) -> Body:
     """What is not base64 is another provider's, and no client of this API could read it."""
     if signature is not None and signature.startswith(SEAL):
@@ -194,7 +202,7 @@ def _left_out(part: Part, at: str) -> list[str]:
         case Text(annotations=annotations, signature=signature):
             names = ["annotations"] if annotations else []
         case Reasoning(signature=signature):
-            names = ["encrypted"] if part.encrypted is not None else []
+            names = ["encrypted"] if part.encrypted is not None and signature is not None else []
         case ToolCall(signature=signature):
             names = []
         case Audio(source=Inline()):

@@ -28,6 +28,7 @@ from assay.server.gemini.reply import (
     own,
     part_to,
     response_body,
+    proof_to,
     signature_to,
     unsupported,
     usage_to,
@@ -201,7 +202,7 @@ class Chunks:
 
     def _thought(self, found: _Candidate, event: ReasoningDelta) -> list[Body]:
         """Thoughts are shown to who asked; signed ones to all, because they are to be sent back."""
-        text, signature = event.text or event.summary or "", signature_to(event.signature)
+        text, signature = event.text or event.summary or "", proof_to(event.signature, event.encrypted)
         if not self._options.include_thoughts:
             kept = found.thoughts.setdefault(event.part, [])
             kept.append(text)
