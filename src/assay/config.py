@@ -60,6 +60,8 @@ class TraceSettings(Value, forbid_unknown_fields=True):
     """How many spans may wait in memory while the disk is slow or full; further ones are dropped, counted."""
     capture_content: bool = True
     """Whether messages are stored; without them, spans keep tokens, times and cost."""
+    keep_days: int | None = None
+    """How long `assay up` keeps spans, and the messages that only they refer to; for good if left out."""
 
 
 class ProviderSettings(Value, forbid_unknown_fields=True):
@@ -355,6 +357,8 @@ def _check_values(parsed: _File, place: _Places) -> None:
         raise place.error(("trace", "flush_interval_s"), "must be above 0 and at most 60 seconds")
     if parsed.trace.queue_spans < 1:
         raise place.error(("trace", "queue_spans"), "must be at least 1")
+    if parsed.trace.keep_days is not None and parsed.trace.keep_days < 1:
+        raise place.error(("trace", "keep_days"), "must be at least 1; leave it out to keep spans for good")
     scheme = parsed.storage.url.partition(":")[0]
     path = parsed.storage.url.removeprefix("sqlite:///")
     if scheme != "sqlite" or path in ("", ":memory:", parsed.storage.url):

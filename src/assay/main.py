@@ -51,6 +51,7 @@ def serve(shell: Shell, config: Config) -> None:
 
     from assay.app import open_app
     from assay.server.app import Server
+    from assay.server.upkeep import upkeep
 
     listener = _listen(config.server)
     port = listener.getsockname()[1]
@@ -80,7 +81,8 @@ def serve(shell: Shell, config: Config) -> None:
             )
             # A signal that came while everything was opened ends it before it begins.
             if not noted:
-                await uvicorn.Server(settings).serve(sockets=[listener])
+                async with upkeep(app):
+                    await uvicorn.Server(settings).serve(sockets=[listener])
         shell.err.print("Stopped; every span is stored.")
 
     # uvicorn raises the signal that ended it once more at its end, when the spans are still to be stored.

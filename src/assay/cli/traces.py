@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import typer
 from rich.markup import escape
 from rich.tree import Tree
 
 from assay.cli.shell import JSON_OPTION, Shell, ago, money, seconds
-from assay.errors import NotFound
-from assay.trace import Span, SpanNode
+from assay.errors import NotFound, RequestError
+from assay.trace import Pruned, Span, SpanNode, days_ago, delete_trace, prune
 from assay.types import Cost, Message, Opaque, Reasoning, Refusal, Text, ToolCall, ToolResult
 
 app = typer.Typer(no_args_is_help=True, help="See what was called, when, how long it took and what it cost.")
@@ -21,6 +23,7 @@ def list_traces(
     model: str | None = typer.Option(None, help="Only traces with a call to this model."),
     purpose: str | None = typer.Option(None, help="Only of this purpose: call, eval, judge."),
     prompt: str | None = typer.Option(None, help="Only of this prompt: NAME or NAME@VERSION."),
+    key: str | None = typer.Option(None, help="Only of calls with this key: its name or id."),
     errors: bool = typer.Option(False, "--errors", help="Only traces in which something failed."),
     as_json: bool = JSON_OPTION,
 ) -> None:
@@ -28,7 +31,12 @@ def list_traces(
     shell: Shell = context.obj
     with shell.stores() as stores:
         found = stores.traces.latest(
-            limit, model=model, purpose=purpose, prompt=prompt, status="error" if errors else None
+            limit,
+            model=model,
+            purpose=purpose,
+            prompt=prompt,
+            key_id=None if key is None else stores.keys.get(key).id,
+            status="error" if errors else None,
         )
     if as_json:
         shell.json(found)
@@ -77,6 +85,54 @@ def show_trace(
             _grow(tree, root, stores.traces if messages else None)
     # In a pipe lines are not wrapped, and a tree whose lines are not wrapped is cut off.
     shell.out.print(tree, soft_wrap=False)
+
+
+@app.command("prune")
+def prune_traces(
+    context: typer.Context,
+    older_than: str = typer.Option(..., "--older-than", help="An age: 30d, 12h or 2w."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be deleted."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Delete old spans, and the messages that only they referred to. Assay may go on serving meanwhile."""
+    shell: Shell = context.obj
+    days = _days(older_than)
+    with shell.stores() as stores:
+        pruned = prune(stores.store, days_ago(days), dry_run=dry_run)
+    _say_deleted(shell, pruned, as_json=as_json, dry_run=dry_run)
+
+
+@app.command("delete")
+def delete_one(
+    context: typer.Context,
+    trace_id: str = typer.Argument(help="A trace's id, or the first 4 or more digits of it."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Delete one trace for good, and the messages that only it referred to."""
+    shell: Shell = context.obj
+    with shell.stores() as stores:
+        whole = stores.traces.trace(trace_id)[0].span.trace_id
+        pruned = delete_trace(stores.store, whole)
+    _say_deleted(shell, pruned, as_json=as_json, dry_run=False)
+
+
+def _days(age: str) -> float:
+    found = re.fullmatch(r"(\d+)([hdw])", age)
+    if found is None:
+        raise RequestError(
+            f"{age!r} is not an age; give a number with h, d or w, such as 30d", param="older-than"
+        )
+    return int(found[1]) * {"h": 1 / 24, "d": 1, "w": 7}[found[2]]
+
+
+def _say_deleted(shell: Shell, pruned: Pruned, *, as_json: bool, dry_run: bool) -> None:
+    if as_json:
+        shell.json(pruned)
+        return
+    said = "Would delete" if dry_run else "Deleted"
+    shell.out.print(
+        f"{said} {pruned.spans:,} spans and {pruned.messages:,} messages ({pruned.bytes:,} bytes)"
+    )
 
 
 def _grow(tree: Tree, node: SpanNode, traces: object | None) -> None:

@@ -15,8 +15,8 @@ def backup(store: Path, target: Path) -> Health:
     """Writes a copy of the store in the file `store`, as it is at this moment, to the new file `target`.
 
     Writers go on meanwhile; what they write after the start is not in the copy, nor is what was deleted
-    before. `target` appears, readable by its owner alone, when it is whole and was checked; where it exists it
-    is left as it is. Raises NotFound, Conflict or StorageError.
+    before. `target` appears, readable by its owner alone, when it is whole and was checked; one that is
+    there already stays as it is. Raises NotFound, Conflict or StorageError.
     """
     if not store.is_file():
         raise NotFound(f"There is no store at {store}; run this where the assay.toml of the store is")

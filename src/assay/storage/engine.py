@@ -52,8 +52,9 @@ class Json(sa.types.TypeDecorator[Any]):
 class Store:
     """One database. Thread-safe; close it when done."""
 
-    def __init__(self, engine: sa.Engine, url: str) -> None:
+    def __init__(self, engine: sa.Engine, url: str, *, busy_timeout_s: float = 10.0) -> None:
         self._engine = engine
+        self._busy_timeout_s = busy_timeout_s
         self.url = url
         self._file = _identity(engine)
 
@@ -78,7 +79,7 @@ class Store:
             except BaseException:
                 engine.dispose()
                 raise
-            return cls(engine, url)
+            return cls(engine, url, busy_timeout_s=busy_timeout_s)
 
     @property
     def path(self) -> str:
@@ -102,6 +103,21 @@ class Store:
             connection = connection.execution_options(assay_write=True)
             with connection.begin():
                 yield connection
+
+    @contextmanager
+    def maintenance(self) -> Iterator[sqlite3.Connection]:
+        """A connection of its own for work on the whole store, outside of transactions unless it begins one.
+
+        Foreign keys are not enforced on it: whoever deletes here has looked for what still refers to it.
+        """
+        with _translated(self.path):
+            connection = sqlite3.connect(self.path, timeout=self._busy_timeout_s, isolation_level=None)
+            try:
+                # What it puts aside may be as large as the store.
+                connection.execute("PRAGMA temp_store = FILE")
+                yield connection
+            finally:
+                connection.close()
 
     def check(self) -> None:
         """Raises StorageError unless the store can be written to right now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from assay.trace.retention import Pruned, days_ago, delete_trace, prune
 from assay.trace.rows import dollars
 from assay.trace.span import OpenSpan, Span, Tracer, current_span, error_type, new_span_id, new_trace_id
 from assay.trace.store import SpanNode, TraceStore, TraceSummary, conversation_of
@@ -9,6 +10,7 @@ from assay.trace.writer import SpanWriter, WriterState
 
 __all__ = [
     "OpenSpan",
+    "Pruned",
     "Span",
     "SpanNode",
     "SpanWriter",
@@ -18,8 +20,11 @@ __all__ = [
     "WriterState",
     "conversation_of",
     "current_span",
+    "days_ago",
+    "delete_trace",
     "dollars",
     "error_type",
     "new_span_id",
     "new_trace_id",
+    "prune",
 ]

@@ -174,7 +174,12 @@ class SpanWriter:
         for span in batch:
             row, needed = span_rows(span)
             rows.append(row)
-            nodes.update((node.id, node) for node in needed if node.id not in self._known)
+            # Replies are always offered: nothing but this transaction holds them against being pruned, while
+            # a missing message of a conversation is refused by its foreign key, and offered again.
+            replies = row["output_ids"] or ""
+            nodes.update(
+                (node.id, node) for node in needed if node.id not in self._known or node.id in replies
+            )
         try:
             with self._store.write() as connection:
                 if nodes:
