@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from assay.errors import AssayError, ProviderError
 from assay.providers.base import Encoded, EventDecoder, WireFormat
-from assay.providers.proofs import SEALED, opened_request, sealed_event
+from assay.providers.proofs import SEALED, opened_body, opened_request, sealed_event
 from assay.providers.sse import SseDecoder, Whole, written
 from assay.providers.transport import HttpCall, HttpReply, Transport
 from assay.types import (
@@ -27,6 +27,7 @@ from assay.types import (
     Started,
     TextDelta,
     ToolCallDelta,
+    WireCall,
     WireData,
     replace,
 )
@@ -67,9 +68,8 @@ class HttpUpstream:
     async def __call__(self, request: Request) -> AsyncIterator[Event]:
         """Closing the iterator closes the connection, so that the upstream stops working."""
         own = None if request.wire is None else self._wires.get(request.wire.dialect)
-        wire, said = own or self._translator(request), None if own is None else request.verbatim
-        if said is not None and any(mark in said.body for mark in SEALED):
-            said = None
+        wire = own or self._translator(request)
+        said = None if own is None else _verbatim(request)
         verbatim = said is not None
         try:
             encoded = _encode(wire, request) if said is None else wire.forward(request, said)
@@ -83,20 +83,18 @@ class HttpUpstream:
                 if far.status != 200:
                     raise await self._refusal(wire, far)
                 if not _is_stream(far, request):
-                    body = await far.read(MAX_REPLY_BYTES)
+                    body = self._without_key(await far.read(MAX_REPLY_BYTES))
                     reply = _told(wire.decode(request, body), encoded)
                     done = sealed_event(Completed(reply), wire.dialect)
                     yield WireData(body, (done,)) if verbatim and not request.stream else done
                     return
-                stream = _Stream(wire, request, verbatim=verbatim and request.stream)
-                ended = False
+                stream = _Stream(wire, request, self._secret, verbatim=verbatim and request.stream)
                 async for chunk in far.chunks:
                     for event in stream.feed(chunk):
                         yield _first(event, encoded) if encoded.dropped else event
                     if stream.ended:
-                        ended = True
                         break
-                for event in stream.end(whole=ended):
+                for event in stream.end():
                     yield event
                 with suppress(ProviderError, TimeoutError):
                     async with asyncio.timeout(LINGER_S):
@@ -126,7 +124,9 @@ class HttpUpstream:
 
     def _without_key(self, body: bytes) -> bytes:
         """Some servers quote the key that they refuse."""
-        return body.replace(self._secret.encode(), b"[api_key]") if self._secret else body
+        if self._secret and (key := self._secret.encode()) in body:
+            return body.replace(key, _HIDDEN.encode())
+        return body
 
     def _sign(self, error: AssayError) -> None:
         """Says whose error it is, and takes the key out of it: some servers quote what they refuse."""
@@ -138,7 +138,21 @@ class HttpUpstream:
         error.args = (error.message,)
 
     def _clean(self, text: str) -> str:
-        return text.replace(self._secret, "[api_key]") if self._secret else text
+        return text.replace(self._secret, _HIDDEN) if self._secret else text
+
+
+_HIDDEN = "[api_key]"
+
+
+def _verbatim(request: Request) -> WireCall | None:
+    """The caller's bytes for an upstream of its dialect, without proofs that only another API could read.
+
+    Where the bytes were understood the translation leaves those out better: it knows what depends on them.
+    """
+    said = request.verbatim
+    if said is None or not any(mark in said.body for mark in SEALED):
+        return said
+    return None if said.problem is None else replace(said, body=opened_body(said.body, said.dialect))
 
 
 def _encode(wire: WireFormat, request: Request) -> Encoded:
@@ -156,15 +170,20 @@ def _first(event: Event, encoded: Encoded) -> Event:
     return replace(event, dropped=encoded.dropped) if isinstance(event, Started) else event
 
 
-_SIGNED = frozenset({TextDelta, ToolCallDelta, ReasoningDelta})
+def _kept(event: Event, dialect: str) -> Event:
+    """The event with its proofs sealed; most have none, and looking for them is not free."""
+    if isinstance(event, (TextDelta, ToolCallDelta)):
+        return event if event.signature is None else sealed_event(event, dialect)
+    return sealed_event(event, dialect) if isinstance(event, ReasoningDelta) else event
 
 
 class _Stream:
     """The events of a streamed body: one by one, or with the bytes that they came in for the caller."""
 
-    def __init__(self, wire: WireFormat, request: Request, *, verbatim: bool) -> None:
+    def __init__(self, wire: WireFormat, request: Request, secret: str | None, *, verbatim: bool) -> None:
         self._wire = wire
         self._request = request
+        self._secret = secret
         self._frames = SseDecoder()
         self._decoder: EventDecoder = wire.events(request)
         self._whole = Whole() if verbatim else None
@@ -172,58 +191,61 @@ class _Stream:
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """Raises what the wire format raises, after the events before it."""
-        frames = self._frames.feed(chunk)
         if self._whole is None:
-            yield from self._events(frames)
-        else:
-            yield from self._verbatim(frames, self._whole.feed(chunk))
+            yield from self._events(self._frames.feed(chunk))
+        elif data := self._whole.feed(chunk):
+            yield from self._verbatim(self._frames.feed(data), data)
 
-    def end(self, *, whole: bool) -> Iterator[Event]:
+    def end(self) -> Iterator[Event]:
         """What the end of the body completes. Raises BadResponse when the stream was cut off.
 
-        `whole`: its last event has come already; only bytes can be left.
+        When its last event has come already, only bytes can be left.
         """
-        left = b"" if self._whole is None else self._whole.end()
-        frames = [] if whole else self._frames.end()
         if self._whole is None:
-            yield from self._events(frames)
-        elif left or frames:
-            yield from self._verbatim(frames, left)
-        if not whole:
-            last = tuple(self._decoder.end())
-            if last and self._whole is not None:
-                yield WireData(b"", last)
-            else:
-                yield from last
+            if not self.ended:
+                yield from self._events(self._frames.end())
+                yield from self._decoder.end()
+            return
+        data = self._whole.end()
+        if data:
+            frames = [] if self.ended else [*self._frames.feed(data), *self._frames.end()]
+            yield from self._verbatim(frames, data)
+        if not self.ended and (last := tuple(self._decoder.end())):
+            yield WireData(b"", last)
 
     def _events(self, frames: Iterable[tuple[str, str]]) -> Iterator[Event]:
         for kind, data in frames:
-            for event in self._decoder.feed(kind, data):
+            for event in self._decoder.feed(kind, self._clean(data)):
                 yield sealed_event(event, self._wire.dialect) if type(event) in _SIGNED else event
                 self.ended = type(event) is Ended
 
     def _verbatim(self, frames: Sequence[tuple[str, str]], data: bytes) -> Iterator[Event]:
+        """The events of these frames, with `data`, the bytes that they came in; less what is not for the caller."""
         events: list[Event] = []
-        kept = 0
         shown: list[tuple[str, str]] = []
+        as_sent = True
         try:
-            for kind, text in frames:
+            for kind, sent in frames:
+                text = self._clean(sent)
                 for event in self._decoder.feed(kind, text):
                     signed = type(event) in _SIGNED
                     events.append(sealed_event(event, self._wire.dialect) if signed else event)
-                kept += 1
-                if not self._wire.hidden(self._request, kind, text):
-                    shown.append((kind, text))
+                if self._wire.hidden(self._request, kind, text):
+                    as_sent = False
+                    continue
+                as_sent = as_sent and text is sent
+                shown.append((kind, text))
         except AssayError:
             # What came before the fault has been said.
             if shown:
                 yield WireData(b"".join(written(*frame) for frame in shown), tuple(events))
             raise
-        self.ended = bool(events) and type(events[-1]) is Ended
-        if len(shown) < kept:
-            data = b"".join(written(*frame) for frame in shown)
-        if data or events:
-            yield WireData(data, tuple(events))
+        self.ended = self.ended or (bool(events) and type(events[-1]) is Ended)
+        yield WireData(data if as_sent else b"".join(written(*frame) for frame in shown), tuple(events))
+
+    def _clean(self, text: str) -> str:
+        """Some servers quote the key that they refuse."""
+        return text.replace(self._secret, _HIDDEN) if self._secret and self._secret in text else text
 
 
 def _is_stream(reply: HttpReply, request: Request) -> bool:

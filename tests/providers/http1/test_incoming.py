@@ -197,6 +197,7 @@ INVALID = {
     "a status above all": b"HTTP/1.1 1000 OK\r\ncontent-length: 0\r\n\r\n",
     "a coded body": OK + b"transfer-encoding: gzip, chunked\r\n\r\n",
     "a coded body, told apart": OK + b"transfer-encoding: chunked\r\ntransfer-encoding: gzip\r\n\r\n",
+    "chunks in chunks": OK + b"transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
     "both": OK + b"content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n",
     "both, the other way": OK + b"transfer-encoding: chunked\r\ncontent-length: 2\r\n\r\n",
     "two lengths": OK + b"content-length: 2\r\ncontent-length: 2\r\n\r\n",
@@ -211,6 +212,12 @@ def test_what_is_not_taken(make: Make, data: bytes) -> None:
         all_of(fed(make(), [data]))
     with pytest.raises(InvalidHttp):
         all_of(fed(make(), (bytes([byte]) for byte in data)))
+
+
+@pytest.mark.parametrize("headers", [b"", b"upgrade: x\r\nconnection: upgrade\r\n"])
+def test_another_protocol_is_refused_by_its_name(make: Make, headers: bytes) -> None:
+    with pytest.raises(InvalidHttp, match="status 101"):
+        all_of(fed(make(), [b"HTTP/1.1 101 Yes\r\n%b\r\n" % headers]))
 
 
 CHUNK = OK + b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n"

@@ -260,6 +260,24 @@ async def test_a_call_cancelled_at_any_step_leaves_nothing_behind(
         assert await fetch(transport, call) == b"x"
 
 
+async def test_who_gives_up_waiting_is_forgotten_at_once(upstream: Upstream) -> None:
+    async with Transport(max_connections=1) as transport:
+        first = asyncio.create_task(fetch(transport, upstream.call()))
+        far_end = await upstream.accept()
+        pool = pool_of(transport)
+        waiting = [asyncio.create_task(fetch(transport, upstream.call(timeout_s=60))) for _ in range(5)]
+        while len(pool._waiting) < 5:
+            await asyncio.sleep(0)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert not pool._waiting
+        await far_end.request()
+        await far_end.send(HELLO)
+        assert await first == b"hello"
+        assert_all_in_order(transport)
+
+
 # --- given up -------------------------------------------------------------------------------------------
 
 
