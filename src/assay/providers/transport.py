@@ -21,7 +21,7 @@ What a caller may rely on:
 - TLS is verified against the system's trust store, as OpenSSL finds it; SSL_CERT_FILE and SSL_CERT_DIR name
   another.
 
-How HTTP/1.1 is spoken: assay.providers.http1; why by code of our own: docs/decisions/0006-own-http-client.md.
+How HTTP/1.1 is spoken: assay.providers.http1; why by code of our own: docs/decisions/0007-own-http-client.md.
 Importing this module loads asyncio and ssl, so nothing that `import assay` runs may import it.
 """
 
