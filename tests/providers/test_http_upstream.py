@@ -615,3 +615,85 @@ async def test_what_a_translation_leaves_out_is_told_with_the_reply(
     first, *_ = await events_of(upstream, replace(ASK_STREAMED, messages=(marked,)))
     assert isinstance(first, Started)
     assert first.dropped == ("messages[0].parts[0].cache",)
+
+
+CRLF = STREAM.replace(b"\n", b"\r\n")
+
+
+@pytest.mark.parametrize("body", [OWN % b"true", COUNTED % b"true"], ids=["not asked", "asked"])
+async def test_own_bytes_are_whole_wherever_line_ends_are_cut(
+    server: Server, upstream: HttpUpstream, body: bytes
+) -> None:
+    server.streams(CRLF)
+    whole = b"".join(
+        event.data for event in await events_of(upstream, verbatim(body)) if isinstance(event, WireData)
+    )
+    ends = [at for at in range(1, len(CRLF)) if CRLF[at - 1 : at + 1] == b"\r\n"]
+    for at in ends:
+        server.streams(CRLF[:at], CRLF[at:])
+        events = await events_of(upstream, verbatim(body))
+        got = b"".join(event.data for event in events if isinstance(event, WireData))
+        assert got.replace(b"\r", b"") == whole.replace(b"\r", b"")
+
+
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        ('{"include_usage": false}', {"include_usage": True}),
+        ('{"include_obfuscation": false}', {"include_obfuscation": False, "include_usage": True}),
+        ("null", {"include_usage": True}),
+    ],
+)
+async def test_a_stream_is_counted_whatever_its_caller_says(
+    server: Server, upstream: HttpUpstream, options: str, sent: dict[str, bool]
+) -> None:
+    server.streams(STREAM)
+    body = (OWN % b"true")[:-1] + f', "stream_options": {options}}}'.encode()
+    events = await events_of(upstream, verbatim(body.replace(b"Hi", b"include_usage")))
+    assert json.loads(server.requests[0][2])["stream_options"] == sent
+    shown = b"".join(event.data for event in events if isinstance(event, WireData))
+    assert b'"choices":[]' not in shown
+
+
+async def test_a_chunk_without_choices_that_says_something_else_is_shown(
+    server: Server, upstream: HttpUpstream
+) -> None:
+    filters = b'data: {"id":"","choices":[],"prompt_filter_results":[{"prompt_index":0}]}\n\n'
+    server.streams(filters + STREAM)
+    events = await events_of(upstream, verbatim(OWN % b"true"))
+    shown = b"".join(event.data for event in events if isinstance(event, WireData))
+    assert b"prompt_filter_results" in shown
+    assert b'"total_tokens"' not in shown
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_no_error_inside_a_200_shows_the_key(server: Server, upstream: HttpUpstream, own: bool) -> None:
+    error = {"type": "invalid_request_error", "code": KEY, "param": KEY, "message": "x" * 480 + KEY}
+    data = b"data: " + json.dumps({"error": error}).encode() + b"\n\n"
+    server.streams(data)
+    _, failure = await failure_of(upstream, verbatim(COUNTED % b"true") if own else ASK_STREAMED)
+    assert KEY[:6] not in str(vars(failure))
+    server.answers(200, json.dumps({"error": error}).encode())
+    _, failure = await failure_of(upstream, verbatim(OWN % b"false", ASK) if own else ASK)
+    assert KEY[:6] not in str(vars(failure))
+
+
+async def test_a_body_with_anothers_proofs_that_nobody_understood_is_sent_on_without_them(
+    server: Server, upstream: HttpUpstream
+) -> None:
+    server.answers(200, REPLY)
+    call = {"id": "1", "extra_content": {"google": {"thought_signature": "assay:gemini:c2ln"}}}
+    body = json.dumps({"model": "fast", "new": 1, "messages": [{"role": "x", "tool_calls": [call]}]}).encode()
+    problem = RequestError("unknown role")
+    request = replace(ASK, wire=WireCall("openai", body, request=ASK, problem=problem))
+    await events_of(upstream, request)
+    sent = json.loads(server.requests[0][2])
+    assert sent["new"] == 1
+    assert sent["messages"] == [{"role": "x", "tool_calls": [{"id": "1", "extra_content": {"google": {}}}]}]
+
+
+async def test_an_event_without_end_does_not_fill_the_memory(server: Server, upstream: HttpUpstream) -> None:
+    server.streams(*[b": keepalive\n" * 100_000] * 15)
+    _, error = await failure_of(upstream, verbatim(COUNTED % b"true"))
+    assert isinstance(error, BadResponse)
+    assert "larger than" in error.message

@@ -1,8 +1,9 @@
-"""Signatures and encrypted reasoning: kept across callers of any dialect, sent to no upstream but their own."""
+"""Signatures and encrypted thoughts: kept across callers of any dialect, sent to their own upstreams only."""
 
 from __future__ import annotations
 
 import doctest
+import json
 
 import pytest
 from hypothesis import given
@@ -11,10 +12,12 @@ from hypothesis import strategies as st
 from assay.providers import proofs
 from assay.providers.proofs import (
     bare,
+    given_back,
+    opened_body,
     opened_event,
     opened_request,
     opened_response,
-    seal,
+    sealed,
     sealed_event,
     sealed_request,
 )
@@ -52,9 +55,9 @@ def conversation(*parts: Reasoning | Text | ToolCall) -> Request:
 def test_a_proof_is_bare_for_its_own_dialect_and_hidden_from_any_other(
     text: str, maker: str, other: str
 ) -> None:
-    sealed = seal(text, maker)
-    assert seal(sealed, other) == sealed
-    assert bare(sealed, other) == (text if other == maker else None)
+    known = sealed(text, maker)
+    assert given_back(known, other) == known
+    assert bare(known, other) == (text if other == maker else None)
 
 
 @given(dialects, dialects, proof)
@@ -69,8 +72,8 @@ def test_a_turn_goes_out_to_a_caller_and_comes_back(maker: str, caller: str, tex
     reply = Response("r", "m", (Choice(Message("assistant", parts), Finish("stop")),))
     kept = sealed_event(Completed(reply), maker)
     assert isinstance(kept, Completed)
-    given_back = opened_response(kept.response, caller).message
-    sent = sealed_request(replace(conversation(), messages=(user("Hi"), given_back)), caller)
+    turn = opened_response(kept.response, caller).message
+    sent = sealed_request(replace(conversation(), messages=(user("Hi"), turn)), caller)
     own, dropped = opened_request(sent, maker)
     assert own.messages[1].parts == parts
     assert dropped == ()
@@ -107,7 +110,39 @@ def test_what_has_no_proof_is_the_same_object() -> None:
 def test_events_are_sealed_and_opened_as_replies_are(
     event: TextDelta | ReasoningDelta | ToolCallDelta,
 ) -> None:
-    sealed = sealed_event(event, "gemini")
-    assert sealed != event
-    assert opened_event(sealed, "gemini") == event
-    assert opened_event(sealed, "anthropic") == sealed
+    kept = sealed_event(event, "gemini")
+    assert kept != event
+    assert opened_event(kept, "gemini") == event
+    assert opened_event(kept, "anthropic") == kept
+
+
+def test_an_upstream_cannot_pass_its_proof_off_as_anothers() -> None:
+    lie = sealed_event(ReasoningDelta("x", signature="assay:anthropic:c2ln"), "openai")
+    assert isinstance(lie, ReasoningDelta)
+    assert bare(lie.signature or "", "anthropic") is None
+
+
+BODY = {
+    "model": "m",
+    "brand_new": {"signature": 5, "text": "assay:gemini:not a proof"},
+    "messages": [
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "a", "signature": "assay:gemini:c2ln"},
+                {"type": "thinking", "thinking": "b", "signature": "assay:anthropic:b3du"},
+                {"type": "redacted_thinking", "data": "YXNzYXk6b3BlbmFpLXJlc3BvbnNlczp4"},
+                {"type": "tool_use", "id": "1", "name": "f", "input": {"data": "YXNzYQ=="}},
+            ],
+        }
+    ],
+}
+
+
+def test_a_body_that_nobody_understood_is_sent_on_without_others_proofs() -> None:
+    opened = json.loads(opened_body(json.dumps(BODY).encode(), "anthropic"))
+    assert opened["brand_new"] == BODY["brand_new"]
+    assert opened["messages"][0]["content"] == [
+        {"type": "thinking", "thinking": "b", "signature": "b3du"},
+        {"type": "tool_use", "id": "1", "name": "f", "input": {"data": "YXNzYQ=="}},
+    ]

@@ -177,6 +177,9 @@ def _kept(event: Event, dialect: str) -> Event:
     return sealed_event(event, dialect) if isinstance(event, ReasoningDelta) else event
 
 
+_SIGNED = frozenset({TextDelta, ToolCallDelta, ReasoningDelta})
+
+
 class _Stream:
     """The events of a streamed body: one by one, or with the bytes that they came in for the caller."""
 
@@ -220,7 +223,7 @@ class _Stream:
                 self.ended = type(event) is Ended
 
     def _verbatim(self, frames: Sequence[tuple[str, str]], data: bytes) -> Iterator[Event]:
-        """The events of these frames, with `data`, the bytes that they came in; less what is not for the caller."""
+        """The events of these frames, with the bytes that they came in, less what is not for the caller."""
         events: list[Event] = []
         shown: list[tuple[str, str]] = []
         as_sent = True

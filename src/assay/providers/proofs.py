@@ -7,10 +7,14 @@ own, and so does a caller of the dialect that it belongs to.
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from assay.types import (
+    JSON,
     Choice,
     Completed,
     Event,
@@ -28,18 +32,29 @@ from assay.types import (
 )
 
 SEAL: Final = "assay:"
-SEALED: Final = (b'"assay:', b'"YXNzYXk6')
+_WRAPPED = b64encode(SEAL.encode()).decode()
+SEALED: Final = (f'"{SEAL}'.encode(), f'"{_WRAPPED}'.encode())
 """How a sealed proof begins in a body of JSON: as it is, or in base64."""
 
 _Change = Callable[[str], str | None]
 
 
-def seal(proof: str, dialect: str) -> str:
+def sealed(proof: str, dialect: str) -> str:
+    """What an upstream of that dialect made, whatever it looks like.
+
+    >>> sealed("c2ln", "gemini"), sealed("assay:gemini:c2ln", "anthropic")
+    ('assay:gemini:c2ln', 'assay:anthropic:assay:gemini:c2ln')
     """
-    >>> seal("c2ln", "gemini"), seal("assay:gemini:c2ln", "anthropic")
+    return f"{SEAL}{dialect}:{proof}"
+
+
+def given_back(proof: str, dialect: str) -> str:
+    """What a caller of that dialect sent: it is another's where it says so.
+
+    >>> given_back("c2ln", "gemini"), given_back("assay:gemini:c2ln", "anthropic")
     ('assay:gemini:c2ln', 'assay:gemini:c2ln')
     """
-    return proof if proof.startswith(SEAL) else f"{SEAL}{dialect}:{proof}"
+    return proof if proof.startswith(SEAL) else sealed(proof, dialect)
 
 
 def bare(proof: str, dialect: str) -> str | None:
@@ -65,7 +80,7 @@ def _own_or_sealed(proof: str, dialect: str) -> str:
 
 def sealed_request(request: Request, dialect: str) -> Request:
     """The request as Assay keeps it, from one that a caller of `dialect` made."""
-    messages = tuple(_message(turn, lambda proof: seal(proof, dialect)) for turn in request.messages)
+    messages = tuple(_message(turn, lambda proof: given_back(proof, dialect)) for turn in request.messages)
     return request if _same(messages, request.messages) else replace(request, messages=messages)
 
 
@@ -125,12 +140,56 @@ def _part(part: Part, change: _Change) -> Part:
             return part
 
 
+_FIELDS = ("signature", "data", "encrypted_content", "thoughtSignature", "thought_signature")
+"""Where the dialects have their proofs."""
+_THOUGHTS = ("thinking", "redacted_thinking", "reasoning")
+"""Types of parts that are nothing without theirs."""
+
+
+def opened_body(body: bytes, dialect: str) -> bytes:
+    """A caller's JSON body for an upstream of the same dialect: its own proofs bare, others' left out."""
+    return msgspec.json.encode(_opened(msgspec.json.decode(body), dialect))
+
+
+def _opened(value: JSON, dialect: str) -> JSON:
+    match value:
+        case list():
+            return [_opened(item, dialect) for item in value if not _foreign_thought(item, dialect)]
+        case dict():
+            found = {name: _opened(item, dialect) for name, item in value.items()}
+            for name in _FIELDS:
+                if isinstance(proof := found.get(name), str) and _unwrapped(proof).startswith(SEAL):
+                    found.pop(name)
+                    if (own := bare(_unwrapped(proof), dialect)) is not None:
+                        found[name] = own
+            return found
+        case _:
+            return value
+
+
+def _foreign_thought(item: JSON, dialect: str) -> bool:
+    if not isinstance(item, dict) or not (item.get("type") in _THOUGHTS or item.get("thought") is True):
+        return False
+    proofs = [found for name in _FIELDS if isinstance(found := item.get(name), str)]
+    return any(bare(_unwrapped(proof), dialect) is None for proof in proofs)
+
+
+def _unwrapped(proof: str) -> str:
+    """A sealed proof that went out in base64, as it was."""
+    if not proof.startswith(_WRAPPED):
+        return proof
+    try:
+        return b64decode(proof, validate=True).decode()
+    except ValueError:
+        return proof
+
+
 # --- replies -------------------------------------------------------------------------------------
 
 
 def sealed_event(event: Event, dialect: str) -> Event:
     """An upstream's event as Assay keeps it."""
-    return _event(event, lambda proof: seal(proof, dialect))
+    return _event(event, lambda proof: sealed(proof, dialect))
 
 
 def opened_event(event: Event, dialect: str) -> Event:

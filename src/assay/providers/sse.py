@@ -104,36 +104,65 @@ class SseDecoder:
 
     def _check_size(self) -> None:
         if self._line_bytes + self._data_bytes > self._limit_bytes:
-            raise BadResponse(
-                f"The upstream sent an event larger than {self._limit_bytes:,} bytes; check that its "
-                "base_url leads to a model API"
-            )
+            raise _too_large(self._limit_bytes)
+
+
+def _too_large(limit_bytes: int) -> BadResponse:
+    return BadResponse(
+        f"The upstream sent an event larger than {limit_bytes:,} bytes; check that its base_url leads to a "
+        "model API"
+    )
 
 
 class Whole:
     """The same bytes, cut so that each piece is whole events: what follows a piece can be something else.
+
+    What it gives has only events that SseDecoder finds complete in it, wherever the bytes came cut.
 
     >>> whole = Whole()
     >>> whole.feed(b'data: 1\\n\\nda'), whole.feed(b'ta: 2\\n'), whole.end()
     (b'data: 1\\n\\n', b'', b'data: 2\\n\\n')
     """
 
-    def __init__(self) -> None:
-        self._rest = b""
+    __slots__ = ("_limit_bytes", "_pieces", "_size", "_tail")
+
+    def __init__(self, *, limit_bytes: int = LIMIT_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        self._pieces: list[bytes] = []  # of what is not whole yet
+        self._size = 0
+        self._tail = b""  # its last bytes, in which a blank line may have begun
 
     def feed(self, chunk: bytes) -> bytes:
-        data = self._rest + chunk if self._rest else chunk
-        end = max(data.rfind(b"\n\n") + 2, data.rfind(b"\n\r\n") + 3, data.rfind(b"\r\r") + 2)
-        if end < 4:  # nothing found: rfind gave -1
-            self._rest = data
+        """Raises BadResponse when an event is larger than the limit."""
+        seen = self._tail + chunk
+        end = max(seen.rfind(b"\n\n") + 2, seen.rfind(b"\n\r\n") + 3, seen.rfind(b"\r\r") + 2)
+        cut = end - len(self._tail)
+        if end < 3 or cut <= 0:  # rfind gives -1 where there is none
+            self._keep(chunk)
             return b""
-        self._rest = data[end:]
-        return data if end == len(data) else data[:end]
+        if not self._pieces and cut == len(chunk):
+            self._tail = b""
+            return chunk
+        data = b"".join((*self._pieces, chunk[:cut]))
+        self._pieces.clear()
+        self._size = 0
+        self._tail = b""
+        if cut < len(chunk):
+            self._keep(chunk[cut:])
+        return data
 
     def end(self) -> bytes:
         """What is left of a body that ended without its last blank line, with that line."""
-        rest, self._rest = self._rest.rstrip(b"\r\n"), b""
+        rest = b"".join(self._pieces).rstrip(b"\r\n")
+        self._pieces.clear()
         return rest + b"\n\n" if rest else b""
+
+    def _keep(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self._size += len(piece)
+        self._tail = (self._tail + piece)[-2:]
+        if self._size > self._limit_bytes:
+            raise _too_large(self._limit_bytes)
 
 
 def written(event: str, data: str) -> bytes:

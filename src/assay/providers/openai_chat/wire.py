@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -18,7 +19,20 @@ from assay.providers.openai_chat.vocabulary import DIALECT
 from assay.providers.translation import with_model
 from assay.types import Operation, Request, Response, WireCall
 
-_USAGE = msgspec.Raw(b'{"include_usage":true}')
+
+class _Asked(msgspec.Struct):
+    """What a body says of its stream."""
+
+    stream_options: dict[str, Any] | None = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[Any] | None = None
+    usage: Any = None
+
+
+_ASKED = msgspec.json.Decoder(_Asked).decode
+_CHUNK = msgspec.json.Decoder(_Chunk).decode
 
 
 class OpenAIChat:
@@ -65,15 +79,20 @@ class OpenAIChat:
         """A stream whose caller did not ask for usage asks for it all the same: `hidden` knows the answer."""
         if request.operation == "embeddings":
             return Encoded("/embeddings", with_model(call.body, request.model))
-        extra = {"stream_options": _USAGE} if _uncounted(request, call) else {}
+        asked = _stream_options(call)
+        extra: dict[str, msgspec.Raw] = {}
+        if request.stream and asked.get("include_usage") is not True:
+            counted = msgspec.json.encode({**asked, "include_usage": True})
+            extra["stream_options"] = msgspec.Raw(counted)
         return Encoded("/chat/completions", with_model(call.body, request.model, extra))
 
     def hidden(self, request: Request, event: str, data: str) -> bool:
         """The chunk that has usage and no choices, where the caller did not ask for it."""
         call = request.wire
-        if '"choices":[]' not in data and '"choices": []' not in data:
+        if call is None or ('"choices":[]' not in data and '"choices": []' not in data):
             return False
-        return call is not None and _uncounted(request, call)
+        chunk = _CHUNK(data)
+        return chunk.choices == [] and bool(chunk.usage) and not _stream_options(call).get("include_usage")
 
     def headers(self, api_key: str | None) -> tuple[tuple[str, str], ...]:
         content_type = ("content-type", "application/json")
@@ -91,5 +110,11 @@ class OpenAIChat:
         return error_of_reply(status, headers, body, clock=self._clock)
 
 
-def _uncounted(request: Request, call: WireCall) -> bool:
-    return request.stream and b'"include_usage"' not in call.body
+def _stream_options(call: WireCall) -> dict[str, Any]:
+    """As the caller gave them: what is not an object there is the upstream's to refuse."""
+    if b'"stream_options"' not in call.body:
+        return {}
+    try:
+        return _ASKED(call.body).stream_options or {}
+    except msgspec.ValidationError:
+        return {}
