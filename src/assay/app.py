@@ -35,7 +35,7 @@ from assay.providers.transport import Transport
 from assay.providers.weights import find
 from assay.runs.log import RunLog
 from assay.storage import Store
-from assay.trace import SpanWriter, Tracer, TraceStore
+from assay.trace import Redactor, SpanWriter, Tracer, TraceStore
 from assay.types import (
     JSON,
     Event,
@@ -213,6 +213,7 @@ async def open_app(config: Config | Path | str | None = None) -> AsyncIterator[A
             stores.store,
             flush_interval_s=settings.trace.flush_interval_s,
             queue_spans=settings.trace.queue_spans,
+            redact=Redactor(settings.secrets) if settings.trace.redact_secrets else None,
         )
         stack.callback(writer.close)
         transport = await stack.enter_async_context(Transport())

@@ -62,6 +62,8 @@ class TraceSettings(Value, forbid_unknown_fields=True):
     """Whether messages are stored; without them, spans keep tokens, times and cost."""
     keep_days: int | None = None
     """How long `assay up` keeps spans, and the messages that only they refer to; for good if left out."""
+    redact_secrets: bool = True
+    """Whether keys (of the providers, of Assay, and what looks like one) are taken out of what is stored."""
 
 
 class ProviderSettings(Value, forbid_unknown_fields=True):
@@ -152,6 +154,13 @@ class Config(Value):
                 f"{where} refers to the environment variable {name}, which is not set; export {name}=..."
             )
         return value
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The values of all `env:NAME` that are set: what nobody else may see."""
+        named = [provider.api_key for provider in self.providers.values() if provider.api_key]
+        values = (self.environment.get(name.removeprefix("env:")) for name in named)
+        return tuple(dict.fromkeys(value for value in values if value))
 
     def path(self, name: str) -> Path:
         """A folder or file beside assay.toml."""

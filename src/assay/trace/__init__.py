@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from assay.trace.redaction import Redactor
 from assay.trace.retention import Pruned, days_ago, delete_trace, prune
 from assay.trace.rows import dollars
 from assay.trace.span import OpenSpan, Span, Tracer, current_span, error_type, new_span_id, new_trace_id
@@ -11,6 +12,7 @@ from assay.trace.writer import SpanWriter, WriterState
 __all__ = [
     "OpenSpan",
     "Pruned",
+    "Redactor",
     "Span",
     "SpanNode",
     "SpanWriter",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
@@ -54,16 +54,33 @@ def dollars(pico: int) -> Decimal:
     return Decimal(pico) / PICO
 
 
-def span_rows(span: Span) -> tuple[dict[str, Any], list[MessageRow]]:
+def span_rows(
+    span: Span, redact: Callable[[str], str] | None = None
+) -> tuple[dict[str, Any], list[MessageRow]]:
     """The span's row and the message rows it refers to, parents first.
 
+    `redact` takes secrets out of the row. The messages' bodies are still as they were said, which is what
+    their ids are made of: see `redacted`.
     Raises TypeError or ValueError for attributes or messages that JSON cannot carry.
     """
     inputs = message_rows(span.input)
     input_id = inputs[-1].id if inputs else None
     # Each choice continues the conversation, so that the next turn's prefix is stored already.
     outputs = [message_rows((message,), input_id)[0] for message in span.output]
-    return _span_row(span, input_id, [row.id for row in outputs]), [*inputs, *outputs]
+    row = _span_row(span, input_id, [row.id for row in outputs])
+    if redact is not None:
+        for name in ("attributes", "error_message", "name"):
+            if row[name] is not None:
+                row[name] = redact(row[name])
+        if row["name"] != span.name and span.model is not None:
+            row["model"] = redact(span.model)
+    return row, [*inputs, *outputs]
+
+
+def redacted(row: MessageRow, redact: Callable[[str], str]) -> MessageRow:
+    """The message without secrets, under the id that it has with them."""
+    body = redact(row.body)
+    return row if body is row.body else MessageRow(row.id, row.parent_id, body)
 
 
 def _span_row(span: Span, input_id: str | None, output_ids: list[str]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from assay.errors import StorageError
 from assay.storage import Store
-from assay.trace.rows import MessageRow, span_rows
+from assay.trace.rows import MessageRow, redacted, span_rows
 from assay.trace.span import Span
 from assay.trace.tables import messages, spans
 
@@ -41,10 +41,21 @@ class WriterState(msgspec.Struct, frozen=True):
 
 
 class SpanWriter:
-    """Thread-safe. `record` never blocks; `flush` and `close` do."""
+    """Thread-safe. `record` never blocks; `flush` and `close` do.
 
-    def __init__(self, store: Store, *, flush_interval_s: float = 0.2, queue_spans: int = 10_000) -> None:
+    `redact` takes secrets out of each text before it is stored; another one may be put in its place.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        flush_interval_s: float = 0.2,
+        queue_spans: int = 10_000,
+        redact: Callable[[str], str] | None = None,
+    ) -> None:
         self._store = store
+        self.redact = redact
         self._interval_s = flush_interval_s
         self._bound = queue_spans
         self._queue: deque[Span] = deque()
@@ -171,15 +182,16 @@ class SpanWriter:
     def _insert(self, batch: list[Span]) -> None:
         nodes: dict[str, MessageRow] = {}
         rows = []
+        redact = self.redact
         for span in batch:
-            row, needed = span_rows(span)
+            row, needed = span_rows(span, redact)
             rows.append(row)
             # Replies are always offered: nothing but this transaction holds them against being pruned, while
             # a missing message of a conversation is refused by its foreign key, and offered again.
             replies = row["output_ids"] or ""
-            nodes.update(
-                (node.id, node) for node in needed if node.id not in self._known or node.id in replies
-            )
+            for node in needed:
+                if node.id not in nodes and (node.id not in self._known or node.id in replies):
+                    nodes[node.id] = node if redact is None else redacted(node, redact)
         try:
             with self._store.write() as connection:
                 if nodes:
