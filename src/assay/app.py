@@ -48,6 +48,7 @@ from assay.types import (
     TextOutput,
     Value,
     user,
+    replace,
 )
 
 PROMPTS: Final = "prompts"
@@ -229,11 +230,19 @@ async def open_app(config: Config | Path | str | None = None) -> AsyncIterator[A
             upstream = upstreams[model.provider]
             upstream_model = model.model or name
             pricing = _pricing(provider)
-            target = Target(name, upstream, upstream_model, pricing, model.deadline_s)
+            target = Target(
+                name,
+                upstream,
+                upstream_model,
+                pricing,
+                model.deadline_s,
+                model.first_token_s,
+                model.between_tokens_s,
+            )
             routes[name] = Route(name, (target,))
             models.append(_info(name, model.provider, upstream_model, provider, upstream))
         for name, settled in settings.routes.items():
-            targets = tuple(routes[model].targets[0] for model in settled.models)
+            targets = tuple(_of_route(routes[model].targets[0], settled) for model in settled.models)
             routes[name] = Route(
                 name,
                 targets,
@@ -244,6 +253,15 @@ async def open_app(config: Config | Path | str | None = None) -> AsyncIterator[A
             )
             models.append(_route_info(name, settled, {info.name: info for info in models}))
         yield App(stores, writer, Tracer(writer.record), routes, models)
+
+
+def _of_route(target: Target, settled: RouteSettings) -> Target:
+    """The target with the route's own limits of time, where it has any."""
+    return replace(
+        target,
+        first_token_s=settled.first_token_s or target.first_token_s,
+        between_tokens_s=settled.between_tokens_s or target.between_tokens_s,
+    )
 
 
 class Unusable:

@@ -102,7 +102,11 @@ class ModelSettings(Value, forbid_unknown_fields=True):
     model: str | None = None
     """The model's name upstream; the same name if left out."""
     deadline_s: float | None = None
-    """The longest that a whole call may take, in seconds; 600 if left out."""
+    """The longest that a whole call may take, in seconds; 600 if left out. In a route it bounds each try."""
+    first_token_s: float | None = None
+    """The longest that a stream may take to say something, in seconds."""
+    between_tokens_s: float | None = None
+    """The longest that a stream which has begun to say something may be silent, in seconds."""
 
 
 class RouteSettings(Value, forbid_unknown_fields=True):
@@ -120,6 +124,10 @@ class RouteSettings(Value, forbid_unknown_fields=True):
     """The longest that a call may take, all tries together, in seconds; 600 if left out."""
 
 
+    first_token_s: float | None = None
+    """As of a model, for every try of this route; its model's own if left out."""
+    between_tokens_s: float | None = None
+    """As of a model, for every try of this route; its model's own if left out."""
 class _File(Value, forbid_unknown_fields=True):
     server: ServerSettings = ServerSettings()
     storage: StorageSettings = StorageSettings()
@@ -382,8 +390,7 @@ def _check_values(parsed: _File, place: _Places) -> None:
                 ("models", name, "provider"),
                 f"there is no provider {model.provider!r} (there are: {allowed})",
             )
-        if model.deadline_s is not None and not 0 < model.deadline_s < inf:
-            raise place.error(("models", name, "deadline_s"), "must be above 0 seconds")
+        _check_times(("models", name), model, place)
 
     for name, route in parsed.routes.items():
         _check_route(("routes", name), route, {*BUILT_IN, *parsed.models}, place)
@@ -403,8 +410,14 @@ def _check_route(keys: tuple[str, ...], route: RouteSettings, models: set[str], 
         raise place.error((*keys, "try"), "names a model twice; use retries for further tries at one model")
     if not 0 <= route.retries <= 10:
         raise place.error((*keys, "retries"), "must be from 0 to 10")
-    if route.deadline_s is not None and not 0 < route.deadline_s < inf:
-        raise place.error((*keys, "deadline_s"), "must be above 0 seconds")
+def _check_times(keys: tuple[str, ...], of: ModelSettings | RouteSettings, place: _Places) -> None:
+    for name in ("deadline_s", "first_token_s", "between_tokens_s"):
+        seconds = getattr(of, name)
+        if seconds is not None and not 0 < seconds < inf:
+            raise place.error((*keys, name), "must be above 0 seconds")
+
+
+    _check_times(keys, route, place)
     if route.weights and route.balance != "weighted":
         raise place.error((*keys, "weights"), 'needs balance = "weighted"')
     if route.balance == "weighted" and len(route.weights) != len(route.models):

@@ -1,7 +1,7 @@
 """Retry and fallback: one call over several tries, within one budget of time. A try itself is .attempt.
 
-Before the first event of a reply it may be tried again, or elsewhere; after it never: what the caller has
-seen cannot be taken back.
+Before a reply says something it may be tried again, or elsewhere; after that never: what the caller has seen
+cannot be taken back. That a reply has begun is held back until then.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from assay.errors import (
     ProviderUnavailable,
     UnsupportedFeature,
 )
-from assay.gateway.attempt import Target, attempt
+from assay.gateway.attempt import Target, attempt, speaks
 from assay.gateway.route import Health, Healths, Route, ordered
 from assay.types import Event, Handler, Request, closing, replace
 
 FIRST_WAIT_S: Final = 0.5
 """The longest wait before the first retry; before each further one it is twice as long, up to MAX_WAIT_S."""
 MAX_WAIT_S: Final = 20.0
+MAX_HELD: Final = 64
+"""How many events that say nothing are held back at most."""
 
 Sleep = Callable[[float], Awaitable[object]]
 
@@ -55,7 +57,7 @@ def tries(
     when every circuit is open.
     """
     chance = draw or random.Random()  # noqa: S311  (spreads load)
-    handlers = {target.name: attempt(target) for target in route.targets}
+    handlers = {target.name: attempt(target, one_of_many=True) for target in route.targets}
 
     async def tried(request: Request) -> AsyncIterator[Event]:
         until = healths.clock() + (request.context.deadline_s or route.deadline_s)
@@ -65,21 +67,21 @@ def tries(
             for number in range(route.retries + 1):
                 if number and not await _waited(last, number, until, healths.clock, sleep, chance):
                     break
-                left_s = until - healths.clock()
-                if left_s <= 0 or not health.breaker.allows():
+                if (left_s := until - healths.clock()) <= 0 or not health.breaker.allows():
                     break
                 sent = replace(request, context=replace(request.context, deadline_s=left_s))
-                start_ns, since, begun = clock_ns(), healths.clock(), False
+                start_ns, held = clock_ns(), _Held(health, healths.clock)
                 try:
                     async with closing(handlers[target.name](sent)) as events:
                         async for event in events:
-                            if not begun:
-                                begun = True
-                                health.began(healths.clock() - since)
-                            yield event
+                            if held.begun:
+                                yield event
+                                continue
+                            for early in held.let_go(event):
+                                yield early
                 except AssayError as error:
                     _judge(health, error)
-                    if begun or not _elsewhere(error):
+                    if held.begun or not _elsewhere(error):
                         raise
                     note(Failed(sent, target, error, start_ns, clock_ns()))
                     last = error
@@ -94,6 +96,28 @@ def tries(
         raise last or _nobody(route, until - healths.clock())
 
     return tried
+
+
+class _Held:
+    """The beginning of a reply, until it says something."""
+
+    __slots__ = ("_clock", "_events", "_health", "_since", "begun")
+
+    def __init__(self, health: Health, clock: Callable[[], float]) -> None:
+        self._health = health
+        self._clock = clock
+        self._since = clock()
+        self._events: list[Event] = []
+        self.begun = False
+
+    def let_go(self, event: Event) -> list[Event]:
+        """What may be shown now: nothing, or all up to this event."""
+        self._events.append(event)
+        if not speaks(event) and len(self._events) <= MAX_HELD:
+            return []
+        self.begun = True
+        self._health.began(self._clock() - self._since)
+        return self._events
 
 
 async def _waited(
