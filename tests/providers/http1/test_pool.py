@@ -309,3 +309,29 @@ async def test_a_slow_reader_gets_everything_and_holds_the_upstream_up(
             received += chunk
     assert received == data
     await answering
+
+
+async def test_much_goes_both_ways_under_tls(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    data = bytes(range(256)) * (1 << 15)
+    upstream = await Upstream().listen(context)
+
+    async def play() -> bytes:
+        far_end = await upstream.accept()
+        _, body = await far_end.request()
+        await far_end.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(data), data))
+        return body
+
+    playing = asyncio.create_task(play())
+    async with Transport() as transport:
+        call = HttpCall("POST", f"https://127.0.0.1:{upstream.port}/", (), data)
+        async with transport.send(call) as reply:
+            received = await anext(reply.chunks)
+            async for chunk in reply.chunks:
+                assert len(chunk) < 1 << 20
+                received += chunk
+        assert received == data == await playing
+        assert_all_in_order(transport)
+    upstream.close()
