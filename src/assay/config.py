@@ -122,12 +122,12 @@ class RouteSettings(Value, forbid_unknown_fields=True):
     """Further tries at each model where its provider is away, busy or broken, after a short wait; 0 to 10."""
     deadline_s: float | None = None
     """The longest that a call may take, all tries together, in seconds; 600 if left out."""
-
-
     first_token_s: float | None = None
     """As of a model, for every try of this route; its model's own if left out."""
     between_tokens_s: float | None = None
     """As of a model, for every try of this route; its model's own if left out."""
+
+
 class _File(Value, forbid_unknown_fields=True):
     server: ServerSettings = ServerSettings()
     storage: StorageSettings = StorageSettings()
@@ -396,6 +396,13 @@ def _check_values(parsed: _File, place: _Places) -> None:
         _check_route(("routes", name), route, {*BUILT_IN, *parsed.models}, place)
 
 
+def _check_times(keys: tuple[str, ...], of: ModelSettings | RouteSettings, place: _Places) -> None:
+    for name in ("deadline_s", "first_token_s", "between_tokens_s"):
+        seconds = getattr(of, name)
+        if seconds is not None and not 0 < seconds < inf:
+            raise place.error((*keys, name), "must be above 0 seconds")
+
+
 def _check_route(keys: tuple[str, ...], route: RouteSettings, models: set[str], place: _Places) -> None:
     if keys[1] in models:
         raise place.error(keys, f"there is a model {keys[1]!r} already; give the route another name")
@@ -410,13 +417,6 @@ def _check_route(keys: tuple[str, ...], route: RouteSettings, models: set[str], 
         raise place.error((*keys, "try"), "names a model twice; use retries for further tries at one model")
     if not 0 <= route.retries <= 10:
         raise place.error((*keys, "retries"), "must be from 0 to 10")
-def _check_times(keys: tuple[str, ...], of: ModelSettings | RouteSettings, place: _Places) -> None:
-    for name in ("deadline_s", "first_token_s", "between_tokens_s"):
-        seconds = getattr(of, name)
-        if seconds is not None and not 0 < seconds < inf:
-            raise place.error((*keys, name), "must be above 0 seconds")
-
-
     _check_times(keys, route, place)
     if route.weights and route.balance != "weighted":
         raise place.error((*keys, "weights"), 'needs balance = "weighted"')
