@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from assay.types.calls import (
+    Cached,
     Choice,
     Context,
     Cost,
@@ -80,6 +81,7 @@ __all__ = [
     "Audio",
     "AudioDelta",
     "CacheMark",
+    "Cached",
     "Choice",
     "Completed",
     "Context",

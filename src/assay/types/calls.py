@@ -103,7 +103,8 @@ class Context(Value):
     cache key. `deadline_s` is the time allowed for the whole call, in seconds. `prompt` is `name@version`
     and `variables` what it was rendered with, where the messages came from a prompt. `keep` is set where the
     caller may come back to the reply by its id: what is to be stored beside it. `sticky` is what a weighted
-    route keeps together: calls with the same one go to the same model.
+    route keeps together: calls with the same one go to the same model. `cache` is what the caller wants of
+    it, where there is one: `refresh` asks the model again and keeps the new reply.
     """
 
     trace_id: str | None = None
@@ -116,6 +117,7 @@ class Context(Value):
     key_id: str | None = None
     keep: dict[str, JSON] | None = None
     sticky: str | None = None
+    cache: Literal["on", "off", "refresh"] = "on"
     tags: dict[str, str] = {}  # noqa: RUF012  (msgspec copies it for each value)
 
 
@@ -267,12 +269,25 @@ class Choice(Value):
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
+class Cached(Value):
+    """What a cache did for a reply: found it, or one that was under way; missed it; or was told to stay off.
+
+    `age_s` is how long ago a found one was made; `similarity` how like its question was, where another one
+    was asked.
+    """
+
+    state: Literal["hit", "miss", "off"]
+    age_s: float = 0.0
+    similarity: float | None = None
+
+
 class Response(Value):
     """A whole reply. `choices` has one entry unless `Request.choices` asked for more.
 
     The reply to a call for embeddings has `vectors`, one an input, and no choices; that to a call for
     count_tokens has `usage` alone. `dropped` names what the upstream's dialect could not carry of the request
-    and what the answer does not depend on, as paths: `messages[0].cache`.
+    and what the answer does not depend on, as paths: `messages[0].cache`. `cached` is None where there is no
+    cache.
     """
 
     id: str
@@ -285,6 +300,7 @@ class Response(Value):
     extra: Extra | None = None
     vectors: tuple[tuple[float, ...], ...] = ()
     dropped: tuple[str, ...] = ()
+    cached: Cached | None = None
 
     @property
     def message(self) -> Message:

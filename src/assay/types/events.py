@@ -23,6 +23,7 @@ from contextlib import aclosing
 from typing import Literal, TypeAlias, assert_never, cast
 
 from assay.types.calls import (
+    Cached,
     Choice,
     Cost,
     Finish,
@@ -55,6 +56,7 @@ class Started(Value, tag="started"):
     provider: str = ""
     extra: Extra | None = None
     dropped: tuple[str, ...] = ()
+    cached: Cached | None = None
 
 
 class TextDelta(Value, tag="text_delta"):
@@ -307,6 +309,7 @@ class Assembly:
             provider=started.provider,
             extra=ended.extra or started.extra,
             dropped=started.dropped,
+            cached=started.cached,
         )
 
 
@@ -367,6 +370,7 @@ def stream_of(response: Response) -> list[Event]:
             response.provider,
             response.extra,
             response.dropped,
+            response.cached,
         )
     ]
     for number, choice in enumerate(response.choices):
