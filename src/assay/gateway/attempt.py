@@ -28,6 +28,7 @@ from assay.types import (
     closing,
     replace,
 )
+from assay.types.timing import timing
 
 DEFAULT_DEADLINE_S = 600.0
 
@@ -62,6 +63,8 @@ def attempt(target: Target, *, one_of_many: bool = False) -> Handler:
         alarm = _Alarm(target, request, one_of_many=one_of_many)
         quiet = alarm.listens
         try:
+            if (times := timing()) is not None:
+                times.ask()
             async with closing(target.upstream(replace(request, model=target.model))) as events:
                 while True:
                     alarm.arm()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from time import perf_counter
 
 from assay.errors import AssayError, BadResponse, ProviderError
 from assay.gateway.tries import Failed
@@ -25,6 +26,7 @@ from assay.types import (
     closing,
     replace,
 )
+from assay.types.timing import ongoing
 
 
 def trace(tracer: Tracer, *, capture_content: bool = True) -> Policy:
@@ -42,6 +44,7 @@ def trace(tracer: Tracer, *, capture_content: bool = True) -> Policy:
             began = False
             first_ns: int | None = None
             failure: BaseException | None = None
+            times = ongoing()
             start_ns = tracer.clock_ns()
             try:
                 async with closing(handler(inner)) as events:
@@ -60,6 +63,10 @@ def trace(tracer: Tracer, *, capture_content: bool = True) -> Policy:
                 raise
             finally:
                 response = assembly.response()
+                attributes = _attributes(request, response, start_ns, first_ns, capture_content)
+                for phase, seconds in times.phases(perf_counter()).items():
+                    attributes[f"assay.time.{phase}_s"] = round(seconds, 6)
+                times.over = True
                 tracer.record(
                     Span(
                         trace_id,
@@ -81,7 +88,7 @@ def trace(tracer: Tracer, *, capture_content: bool = True) -> Policy:
                         response.cost or _cost_of_failure(failure, begun=began),
                         request.messages if capture_content else (),
                         tuple(choice.message for choice in response.choices) if capture_content else (),
-                        _attributes(request, response, start_ns, first_ns, capture_content),
+                        attributes,
                         response.id or None if context.keep is not None else None,
                     )
                 )

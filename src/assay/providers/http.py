@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import suppress
+from time import perf_counter
 
 from assay.errors import AssayError, ProviderError
 from assay.providers.base import Encoded, EventDecoder, WireFormat
@@ -31,6 +32,7 @@ from assay.types import (
     WireData,
     replace,
 )
+from assay.types.timing import timing
 
 MAX_REPLY_BYTES = 64 << 20
 """The longest reply that is read in one piece."""
@@ -79,13 +81,22 @@ class HttpUpstream:
                 (*self._headers[id(wire)], *encoded.headers),
                 encoded.body,
             )
+            times = timing()
+            if times is not None:
+                times.sent = perf_counter()
             async with self._transport.send(call) as far:
+                if times is not None:
+                    times.head = perf_counter()
                 if far.status != 200:
                     raise await self._refusal(wire, far)
                 if not _is_stream(far, request):
                     body = self._without_key(await far.read(MAX_REPLY_BYTES))
+                    if times is not None:
+                        times.read = perf_counter()
                     reply = _told(wire.decode(request, body), encoded)
                     done = sealed_event(Completed(reply), wire.dialect)
+                    if times is not None:
+                        times.decoded = perf_counter()
                     yield WireData(body, (done,)) if verbatim and not request.stream else done
                     return
                 stream = _Stream(wire, request, self._secret, verbatim=verbatim and request.stream)

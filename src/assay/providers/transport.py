@@ -35,6 +35,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import lru_cache
+from time import perf_counter
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -53,6 +54,7 @@ from assay.providers.http1.failures import (
 from assay.providers.http1.incoming import Incoming
 from assay.providers.http1.pool import Pool
 from assay.providers.http1.request import Head, head
+from assay.types.timing import timing
 
 # Shorter than the idle limits of the load balancers that upstreams stand behind (60 s and more), so that this
 # side drops an idle connection first, and a call seldom meets one that is just being closed.
@@ -142,8 +144,11 @@ class Transport:
         request: Head = self._head(call.method, call.url, call.headers)
         connection: Connection | None = self._pool.take(request.origin)
         if connection is None:
+            since = perf_counter()
             async with asyncio.timeout_at(deadline):
                 connection = await self._pool.acquire(request.origin)
+            if (times := timing()) is not None:
+                times.waited_s = perf_counter() - since
         return connection.send(request, call.body)
 
     def _failure(self, call: HttpCall, exc: Exception) -> AssayError:

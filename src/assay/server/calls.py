@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -45,6 +46,7 @@ from assay.types import (
     closing,
     replace,
 )
+from assay.types.timing import Timing, begin, timing
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}.*")
 _STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
@@ -60,11 +62,13 @@ async def answer(app: App, dialect: Dialect, model: str, scope: Scope, receive: 
     Errors before the first byte are raised; later ones end the stream, typed.
     """
     body = await read_body(scope, receive, app.config.server.max_body_bytes)
+    times = begin()
     request, options = await _understand(app, dialect, model, body, scope)
     context = replace(trace_context(scope), sticky=header(scope, b"x-assay-sticky"))
     if dialect.kept is not None and options is not None:
         context = replace(context, keep=dialect.kept(options))
     request = replace(request, context=context)
+    times.understood = perf_counter()
     named = (b"x-assay-trace-id", (context.trace_id or "").encode())
     async with while_caller_listens(receive):
         if request.stream:
@@ -78,7 +82,7 @@ async def answer(app: App, dialect: Dialect, model: str, scope: Scope, receive: 
         else:
             dropped = ()
         told = _dropped((*response.dropped, *dropped))
-        await respond(send, 200, own, [JSON_TYPE, named, *told, *_cost_header(response)])
+        await respond(send, 200, own, [JSON_TYPE, named, *told, *_cost_header(response), _timed(times)])
 
 
 def trace_context(scope: Scope) -> Context:
@@ -163,7 +167,7 @@ async def _stream(
                 if not started:
                     # The status is sent with the first event: what fails before it has a status of its own.
                     started = True
-                    head = [*headers, *_dropped(_dropped_of(event))]
+                    head = [*headers, *_dropped(_dropped_of(event)), _timed(timing())]
                     await send({"type": "http.response.start", "status": 200, "headers": head})
                 if data:
                     await send({"type": "http.response.body", "body": data, "more_body": True})
@@ -200,6 +204,13 @@ def _dropped(paths: tuple[str, ...]) -> Headers:
         return []
     told = ", ".join(dict.fromkeys(paths))[:_MAX_DROPPED_CHARS]
     return [(b"x-assay-dropped", told.encode("ascii", "replace"))]
+
+
+def _timed(times: Timing | None) -> tuple[bytes, bytes]:
+    """Where the time went until now, in milliseconds, as browsers and proxies know to show it."""
+    phases = {} if times is None else times.phases(perf_counter())
+    told = ", ".join(f"{name};dur={seconds * 1000:.2f}" for name, seconds in phases.items())
+    return (b"server-timing", told.encode())
 
 
 def _cost_header(response: Response) -> Headers:
