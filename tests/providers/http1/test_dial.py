@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from assay.errors import ProviderUnavailable
+from assay.errors import ProviderTimeout, ProviderUnavailable
 from assay.providers.http1 import dial
 from assay.providers.http1.dial import Address, interleaved
 from assay.providers.transport import HttpCall, Transport
@@ -157,6 +157,15 @@ async def test_a_name_of_this_machine(upstream: Upstream, transport: Transport) 
     async with transport.send(call) as reply:
         assert reply.status == 204
     await answering
+
+
+async def test_a_handshake_that_is_not_answered_ends_with_its_time(upstream: Upstream) -> None:
+    async with Transport(connect_timeout_s=0.05) as transport:
+        with pytest.raises(ProviderTimeout, match="accepted no connection"):
+            async with transport.send(HttpCall("POST", f"https://127.0.0.1:{upstream.port}/", (), b"")):
+                pass
+        far_end = await upstream.accept()
+        assert await far_end.closed_by_peer() > 0
 
 
 async def test_tls_names_the_host_and_speaks_http_1_1_alone(

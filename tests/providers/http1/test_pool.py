@@ -12,6 +12,7 @@ import pytest
 
 from assay.errors import AssayError, BadResponse, ProviderUnavailable
 from assay.providers import transport as seam
+from assay.providers.http1 import pool as pool_module
 from assay.providers.http1.pool import Pool
 from assay.providers.transport import HttpCall, Transport
 
@@ -293,6 +294,34 @@ async def test_closing_at_any_step_ends_every_call(echo: Echo, steps: int) -> No
     assert not pool_of(transport)._known
     with pytest.raises(AssayError):
         await fetch(transport, echo.call())
+
+
+async def test_closing_ends_a_call_whose_connection_is_being_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    dialled = asyncio.Event()
+
+    async def never(*_: object) -> None:
+        dialled.set()
+        await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(pool_module, "dial", never)
+    async with Transport() as transport:
+        call = asyncio.create_task(fetch(transport, HttpCall("POST", "http://127.0.0.1:9/", (), b"")))
+        await dialled.wait()
+        await transport.aclose()
+        with pytest.raises(ProviderUnavailable):
+            await call
+        assert_all_in_order(transport)
+
+
+async def test_a_reply_that_is_refused_for_its_coding_is_not_read_on(
+    upstream: Upstream, transport: Transport
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-encoding: br\r\ntransfer-encoding: chunked\r\n\r\n"
+    answering = asyncio.create_task(upstream.answer(head))
+    with pytest.raises(BadResponse, match="br"):
+        await fetch(transport, upstream.call())
+    await (await answering).closed_by_peer()
+    assert_all_in_order(transport)
 
 
 async def test_a_slow_reader_gets_everything_and_holds_the_upstream_up(
