@@ -147,20 +147,30 @@ Beside the file stand `prompts/*.prompt` and `datasets/*.jsonl`, and relative pa
 
 def configuration_page() -> str:
     """Every table of assay.toml, with the keys, types, defaults and docstrings of assay.config."""
-    documented = _attribute_docs(config)
     sections = [CONFIGURATION_HEAD.strip()]
     for field in msgspec.structs.fields(config.Config):
         settings, many = _settings(field.type)
-        if settings is None:
-            continue
-        title = f"[{field.name}.NAME]" if many else f"[{field.name}]"
-        rows = [
-            _row(f"`{key.name}`", _type(key.type), _default(key), documented[settings.__name__][key.name])
-            for key in msgspec.structs.fields(settings)
-        ]
-        table = "\n".join(["| key | type | default | |", "|---|---|---|---|", *rows])
-        sections += [f"## `{title}`", _prose(settings), table]
+        if settings is not None:
+            sections += _table(f"{field.name}.NAME" if many else field.name, settings)
     return "\n\n".join(sections)
+
+
+def _table(title: str, settings: type[Value]) -> list[str]:
+    """A table of the file, and those inside it."""
+    documented = _attribute_docs(importlib.import_module(settings.__module__))[settings.__name__]
+    fields = msgspec.structs.fields(settings)
+    rows = [
+        _row(f"`{key.name}`", _type(key.type), _default(key), documented[key.name])
+        for key in fields
+        if _settings(key.type)[0] is None
+    ]
+    table = "\n".join(["| key | type | default | |", "|---|---|---|---|", *rows])
+    sections = [f"## `[{title}]`", _prose(settings), table]
+    for key in fields:
+        inner, _ = _settings(key.type)
+        if inner is not None:
+            sections += _table(f"{title}.{key.name}", inner)
+    return sections
 
 
 def _settings(kind: Any) -> tuple[type[Value] | None, bool]:

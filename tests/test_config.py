@@ -116,6 +116,26 @@ PROVIDER = '[providers.p]\ndialect = "openai"\nbase_url = "https://x/v1"\n'
             '[models."m.1"]\nprovider = "local"\ndeadline_s = 0\n',
             r":3: models.m.1.deadline_s: must be above 0",
         ),
+        (
+            '[models.m]\nprovider = "local"\nfirst_token_s = -1\n',
+            r":3: models.m.first_token_s: must be above 0",
+        ),
+        (
+            '[models.m]\nprovider = "local"\n[models.m.limits]\nrequests_per_minute = 0\n',
+            r":4: models.m.limits.requests_per_minute: must be at least 1",
+        ),
+        (
+            '[models.m]\nprovider = "local"\nlimits = { at_once = 2 }\n',
+            r":3: models.m.limits.at_once: is for models over HTTP; .* set slots",
+        ),
+        (
+            '[models.m]\nprovider = "local"\n[models.m.limits]\nrequests = 1\n',
+            r":4: models.m.limits.requests: unknown key",
+        ),
+        (
+            '[models.m]\nprovider = "local"\n[routes.r]\ntry = ["m"]\nbetween_tokens_s = 0\n',
+            r":5: routes.r.between_tokens_s: must be above 0",
+        ),
         ('[routes.r]\ntry = ["locl"]\n', r":2: routes.r.try: there is no model 'locl'; did you mean 'local'"),
         ('[routes.local]\ntry = ["local"]\n', r":1: routes.local: there is a model 'local' already"),
         ("[routes.r]\nretries = 1\n", r":1: routes.r: the key try is missing"),

@@ -238,6 +238,7 @@ async def open_app(config: Config | Path | str | None = None) -> AsyncIterator[A
                 model.deadline_s,
                 model.first_token_s,
                 model.between_tokens_s,
+                model.limits,
             )
             routes[name] = Route(name, (target,))
             models.append(_info(name, model.provider, upstream_model, provider, upstream))

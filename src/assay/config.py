@@ -21,6 +21,7 @@ import msgspec
 
 from assay.errors import ConfigError
 from assay.types import Value
+from assay.types.limits import Limits
 
 FILE_NAME = "assay.toml"
 ProviderDialect: TypeAlias = Literal[
@@ -107,6 +108,8 @@ class ModelSettings(Value, forbid_unknown_fields=True):
     """The longest that a stream may take to say something, in seconds."""
     between_tokens_s: float | None = None
     """The longest that a stream which has begun to say something may be silent, in seconds."""
+    limits: Limits = Limits()
+    """How much may be asked of it; in a route, what is too much goes to the next model."""
 
 
 class RouteSettings(Value, forbid_unknown_fields=True):
@@ -391,6 +394,9 @@ def _check_values(parsed: _File, place: _Places) -> None:
                 f"there is no provider {model.provider!r} (there are: {allowed})",
             )
         _check_times(("models", name), model, place)
+        settings = parsed.providers.get(model.provider)
+        in_process = model.provider in BUILT_IN or (settings is not None and settings.dialect in BUILT_IN)
+        _check_limits(("models", name, "limits"), model.limits, in_process, place)
 
     for name, route in parsed.routes.items():
         _check_route(("routes", name), route, {*BUILT_IN, *parsed.models}, place)
@@ -401,6 +407,18 @@ def _check_times(keys: tuple[str, ...], of: ModelSettings | RouteSettings, place
         seconds = getattr(of, name)
         if seconds is not None and not 0 < seconds < inf:
             raise place.error((*keys, name), "must be above 0 seconds")
+
+
+def _check_limits(keys: tuple[str, ...], limits: Limits, in_process: bool, place: _Places) -> None:
+    for name in Limits.__struct_fields__:
+        value = getattr(limits, name)
+        if value is not None and value < 1:
+            raise place.error((*keys, name), "must be at least 1")
+    if limits.at_once is not None and in_process:
+        raise place.error(
+            (*keys, "at_once"),
+            "is for models over HTTP; of one in this process further calls wait: set slots of its provider",
+        )
 
 
 def _check_route(keys: tuple[str, ...], route: RouteSettings, models: set[str], place: _Places) -> None:

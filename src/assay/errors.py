@@ -4,7 +4,7 @@
       ConfigError            a file or setting is wrong         (PromptError, DatasetError)
       RequestError           the caller's to mend               (AuthError, BudgetExceeded, GuardRejected,
                              UnsupportedFeature, NotFound, Conflict, DeadlineExceeded, ContextExceeded)
-      ProviderError          the upstream's                     (RateLimited, ProviderTimeout,
+      ProviderError          the upstream's                     (RateLimited > LimitReached, ProviderTimeout,
                              ProviderUnavailable, BadResponse)
       StorageError           the store's
       ToolError              a tool's
@@ -145,6 +145,10 @@ class RateLimited(ProviderError):
     status = 429
     code = "rate_limit_exceeded"
     retryable = True
+
+
+class LimitReached(RateLimited):
+    """A limit that was set here, of a model or a key; no upstream was asked."""
 
 
 class ProviderTimeout(ProviderError):

@@ -28,6 +28,7 @@ from assay.types import (
     closing,
     replace,
 )
+from assay.types.limits import Limits
 from assay.types.timing import timing
 
 DEFAULT_DEADLINE_S = 600.0
@@ -46,6 +47,7 @@ class Target(Value):
     deadline_s: float | None = None
     first_token_s: float | None = None
     between_tokens_s: float | None = None
+    limits: Limits = Limits()
 
 
 def attempt(target: Target, *, one_of_many: bool = False) -> Handler:

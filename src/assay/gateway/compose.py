@@ -8,6 +8,7 @@ from functools import reduce
 
 from assay.errors import NotFound
 from assay.gateway.attempt import attempt
+from assay.gateway.limits import LimitsOf, Meters, of_keys, of_model
 from assay.gateway.route import Healths, Route
 from assay.gateway.tracing import failed_tries, trace
 from assay.gateway.tries import tries
@@ -26,19 +27,25 @@ def gateway(
     *,
     capture_content: bool = True,
     healths: Healths | None = None,
+    meters: Meters | None = None,
+    limits_of: LimitsOf | None = None,
 ) -> Handler:
     """The one Handler that the server, the SDK and every evaluation call."""
     known = healths or Healths()
+    metered = Meters(known.clock) if meters is None else meters
     rules = [
         trace(tracer, capture_content=capture_content),
     ]
+    if limits_of is not None:
+        rules.append(of_keys(limits_of, metered))
     note = failed_tries(tracer, capture_content=capture_content)
 
     def end(route: Route) -> Handler:
         # A model alone is called once and its errors are its caller's: streams would feel a further layer.
         if len(route.targets) == 1 and not route.retries:
-            return attempt(route.targets[0])
-        return tries(route, known, note=note, clock_ns=tracer.clock_ns)
+            target = route.targets[0]
+            return of_model(target.name, target.limits, metered, attempt(target))
+        return tries(route, known, note=note, clock_ns=tracer.clock_ns, meters=metered)
 
     return compose(rules, by_model({name: end(route) for name, route in routes.items()}))
 

@@ -15,11 +15,13 @@ from assay.errors import (
     AssayError,
     ContextExceeded,
     DeadlineExceeded,
+    LimitReached,
     ProviderError,
     ProviderUnavailable,
     UnsupportedFeature,
 )
 from assay.gateway.attempt import Target, attempt, speaks
+from assay.gateway.limits import Meters, of_model
 from assay.gateway.route import Health, Healths, Route, ordered
 from assay.types import Event, Handler, Request, closing, replace
 
@@ -48,6 +50,7 @@ def tries(
     *,
     note: Callable[[Failed], None],
     clock_ns: Callable[[], int],
+    meters: Meters | None = None,
     sleep: Sleep = asyncio.sleep,
     draw: random.Random | None = None,
 ) -> Handler:
@@ -57,7 +60,11 @@ def tries(
     when every circuit is open.
     """
     chance = draw or random.Random()  # noqa: S311  (spreads load)
-    handlers = {target.name: attempt(target, one_of_many=True) for target in route.targets}
+    counted = Meters(healths.clock) if meters is None else meters
+    handlers = {
+        target.name: of_model(target.name, target.limits, counted, attempt(target, one_of_many=True))
+        for target in route.targets
+    }
 
     async def tried(request: Request) -> AsyncIterator[Event]:
         until = healths.clock() + (request.context.deadline_s or route.deadline_s)
@@ -84,8 +91,8 @@ def tries(
                     if held.begun or not _elsewhere(error):
                         raise
                     note(Failed(sent, target, error, start_ns, clock_ns()))
-                    last = error
-                    if not error.retryable:
+                    last = _told(last, error)
+                    if not error.retryable or isinstance(error, LimitReached):
                         break
                 except BaseException:
                     health.breaker.abandoned()
@@ -141,12 +148,21 @@ async def _waited(
 
 def _judge(health: Health, error: AssayError) -> None:
     """What an error says of its provider: one that blames the request says that the provider is well."""
-    if isinstance(error, ProviderError):
+    if isinstance(error, LimitReached):
+        health.breaker.abandoned()
+    elif isinstance(error, ProviderError):
         health.breaker.failed(error.retry_after_s)
     elif isinstance(error, DeadlineExceeded):
         health.breaker.failed()
     else:
         health.breaker.succeeded()
+
+
+def _told(last: AssayError | None, error: AssayError) -> AssayError:
+    """The error of the last try; where all were too early, the one that says the soonest time."""
+    if isinstance(last, LimitReached) and isinstance(error, LimitReached):
+        return min(last, error, key=lambda early: early.retry_after_s or 0.0)
+    return error
 
 
 def _elsewhere(error: AssayError) -> bool:
