@@ -53,6 +53,7 @@ def serve(shell: Shell, config: Config) -> None:
     from assay.server.app import Server
     from assay.server.upkeep import upkeep
 
+    _check_reachable(shell, config)
     listener = _listen(config.server)
     port = listener.getsockname()[1]
 
@@ -95,13 +96,21 @@ def serve(shell: Shell, config: Config) -> None:
             signal.signal(name, handler)
 
 
+def _check_reachable(shell: Shell, config: Config) -> None:
+    """Nobody is reached by other machines without keys that tell callers apart."""
+    host = config.server.host
+    if is_loopback(host):
+        return
+    with shell.stores() as stores:
+        if not stores.keys.exist():
+            raise ConfigError(
+                f"host {host!r} can be reached from other machines, and there are no keys to tell callers "
+                f"apart; make one first: assay key create NAME"
+            )
+
+
 def _listen(settings: ServerSettings) -> socket.socket:
     host, port = settings.host, settings.port
-    if not is_loopback(host):
-        raise ConfigError(
-            f"host {host!r} can be reached from other machines, and this version of Assay has no keys to "
-            f"tell callers apart; use 127.0.0.1, with your own authenticating proxy in front"
-        )
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
@@ -118,7 +127,11 @@ def _in_url(host: str) -> str:
 
 def _announce(shell: Shell, app: App, address: str) -> None:
     shell.out.print(f"Assay serves [bold]{address}[/bold]  (Ctrl-C stops it)")
-    shell.out.print(f"  the OpenAI API: base_url={address}/v1, any api_key")
+    keyed = app.keys.exist()
+    key = "a key of 'assay key create'" if keyed else "any api_key, as there are no keys yet"
+    shell.out.print(f"  the OpenAI API: base_url={address}/v1, {key}")
+    if not is_loopback(app.config.server.host):
+        shell.err.print("  Keys cross the network as they are: let others in through a proxy with TLS.")
     for info in app.models:
         if info.problem:
             shell.err.print(f"  [yellow]{escape(info.name)}: {escape(info.problem)}[/yellow]")

@@ -53,18 +53,29 @@ _STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-bufferin
 # What a body with signatures or encrypted reasoning has in it, in any dialect.
 _PROOFS = (b"ignature", b"encrypted", b"redacted")
 _SIGNED = frozenset({ReasoningDelta, ToolCallDelta, TextDelta, Completed})
+# Fields that name what a provider keeps of earlier calls.
+_KEPT_UPSTREAM = ("previous_response_id", "conversation")
 _MAX_DROPPED_CHARS = 4_000
 
 
-async def answer(app: App, dialect: Dialect, model: str, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers one call; `model` is the name in the path, or "".
+async def answer(
+    app: App,
+    dialect: Dialect,
+    model: str,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    key_id: str | None = None,
+) -> None:
+    """Answers one call; `model` is the name in the path, or "", and `key_id` whose call it is.
 
     Errors before the first byte are raised; later ones end the stream, typed.
     """
     body = await read_body(scope, receive, app.config.server.max_body_bytes)
     times = begin()
-    request, options = await _understand(app, dialect, model, body, scope)
-    context = replace(trace_context(scope), sticky=header(scope, b"x-assay-sticky"))
+    context = replace(trace_context(scope), sticky=header(scope, b"x-assay-sticky"), key_id=key_id)
+    request, options = await _understand(app, dialect, model, body, scope, context)
     if dialect.kept is not None and options is not None:
         context = replace(context, keep=dialect.kept(options))
     request = replace(request, context=context)
@@ -96,7 +107,9 @@ def trace_context(scope: Scope) -> Context:
 # --- understanding -------------------------------------------------------------------------------
 
 
-async def _understand(app: App, dialect: Dialect, model: str, body: bytes, scope: Scope) -> Parsed:
+async def _understand(
+    app: App, dialect: Dialect, model: str, body: bytes, scope: Scope, context: Context
+) -> Parsed:
     """The request, with the caller's bytes on it.
 
     What is wrong with the bytes is left to an upstream of the same dialect to judge: it may know more of it
@@ -105,6 +118,8 @@ async def _understand(app: App, dialect: Dialect, model: str, body: bytes, scope
     problem: RequestError | None = None
     try:
         request, options = dialect.parse(body, model)
+        # What the store may put in depends on who asks.
+        request = replace(request, context=context)
         if any(word in body for word in _PROOFS):
             request = sealed_request(request, dialect.name)
         whole: Request | None = request
@@ -114,7 +129,7 @@ async def _understand(app: App, dialect: Dialect, model: str, body: bytes, scope
             whole = request if resolved is request else None
             request = resolved
     except RequestError as error:
-        glanced = _glance(dialect, body, model)
+        glanced = _glance(dialect, body, model, keyed=context.key_id is not None)
         if glanced is None:
             raise
         request, options, problem, whole = glanced, None, error, glanced
@@ -122,13 +137,16 @@ async def _understand(app: App, dialect: Dialect, model: str, body: bytes, scope
     return Parsed(replace(request, wire=WireCall(dialect.name, body, headers, whole, problem)), options)
 
 
-def _glance(dialect: Dialect, body: bytes, model: str) -> Request | None:
-    """The little that is needed to hand on a body that Assay cannot make sense of; None if not even that."""
+def _glance(dialect: Dialect, body: bytes, model: str, *, keyed: bool) -> Request | None:
+    """The little that is needed to hand on a body that Assay cannot make sense of; None if not even that.
+
+    With keys, one account upstream serves many callers: what it keeps is nobody's to name by himself.
+    """
     try:
         fields: Any = msgspec.json.decode(body)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(fields, dict):
+    if not isinstance(fields, dict) or (keyed and any(fields.get(name) for name in _KEPT_UPSTREAM)):
         return None
     name = model or fields.get("model")
     stream = fields.get("stream", False) if dialect.streamed is None else dialect.streamed

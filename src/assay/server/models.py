@@ -8,25 +8,35 @@ import msgspec
 
 from assay.app import App, ModelInfo
 from assay.errors import NotFound
+from assay.gateway.keys import check_model
+from assay.keys import Key
 from assay.server import anthropic, gemini
 from assay.server.asgi import Scope
 from assay.server.routes import family, page
 
 
-def listed(app: App, scope: Scope) -> bytes:
-    """All of them."""
+def usable(app: App, key: Key | None) -> list[ModelInfo]:
+    """Those that the key may use; all of them without one."""
+    return [info for info in app.models if key is None or key.allows(info.name)]
+
+
+def listed(app: App, scope: Scope, key: Key | None) -> bytes:
+    """All that the key may use."""
+    found = usable(app, key)
     match family(scope):
         case "openai":
-            body = {"object": "list", "data": [_openai(info) for info in app.models]}
+            body = {"object": "list", "data": [_openai(info) for info in found]}
             return msgspec.json.encode(body)
         case "anthropic":
-            return anthropic.model_list(app.models, **page(scope))  # type: ignore[arg-type]
+            return anthropic.model_list(found, **page(scope))  # type: ignore[arg-type]
         case "gemini":
-            return gemini.model_list(app.models)
+            return gemini.model_list(found)
 
 
-def one(app: App, scope: Scope, name: str) -> bytes:
-    """One of them. Raises NotFound."""
+def one(app: App, scope: Scope, name: str, key: Key | None) -> bytes:
+    """One of them. Raises NotFound, and Forbidden for one that the key may not use."""
+    if key is not None:
+        check_model(key, name)
     found = next((info for info in app.models if info.name == name), None)
     if found is None:
         raise NotFound(

@@ -12,9 +12,6 @@ from assay.server import anthropic, gemini, openai_chat, openai_embeddings, open
 from assay.server.asgi import Scope, header
 from assay.server.dialect import Dialect
 
-API_PATHS: Final = ("/v1/", "/v1beta/", "/v1alpha/")
-"""What stands below these is an API's, never a page's."""
-
 _EXACT: Final[Mapping[str, Dialect]] = {
     "/v1/chat/completions": openai_chat.CHAT_COMPLETIONS,
     "/v1/responses": openai_responses.DIALECT,

@@ -64,6 +64,7 @@ class TraceStore:
         purpose: str | None = None,
         status: str | None = None,
         prompt: str | None = None,
+        key_id: str | None = None,
     ) -> list[TraceSummary]:
         """The traces with the newest activity first; a filter keeps traces with at least one such span.
 
@@ -75,6 +76,7 @@ class TraceStore:
                 (spans.c.model, model),
                 (spans.c.purpose, purpose),
                 (spans.c.status, status),
+                (spans.c.key_id, key_id),
             )
             if value is not None
         ]
