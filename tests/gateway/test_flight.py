@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from virtual import run_virtually
 
 from assay.errors import AssayError, BadResponse, DeadlineExceeded, ProviderUnavailable
 from assay.gateway import flight as flight_module
 from assay.gateway.flight import AHEAD, Flight
 from assay.types import Ended, Event, Finish, Finished, Started, TextDelta, WireData
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from virtual import run_virtually
 
 pytestmark = pytest.mark.anyio
 
