@@ -12,6 +12,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import assay.evals.tables
+import assay.gateway.replies
 import assay.keys.tables
 import assay.prompts.tables
 import assay.runs.tables
