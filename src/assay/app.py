@@ -17,6 +17,7 @@ from assay.evals.dataset import Dataset
 from assay.evals.jsonl import SUFFIX, read_dataset
 from assay.evals.store import DatasetStore
 from assay.gateway import DEFAULT_DEADLINE_S, Route, Target, gateway
+from assay.keys import Keyring, KeyStore
 from assay.prices import Listed, Pricing, free, listed, look_up
 from assay.prompts import PromptTemplate
 from assay.prompts.store import PromptStore, Synced
@@ -47,8 +48,8 @@ from assay.types import (
     Sampling,
     TextOutput,
     Value,
-    user,
     replace,
+    user,
 )
 
 PROMPTS: Final = "prompts"
@@ -67,6 +68,7 @@ class Stores:
         self.prompts = PromptStore(self.store)
         self.datasets = DatasetStore(self.store)
         self.runs = RunLog(self.store)
+        self.keys = KeyStore(self.store)
 
     def prompt(self, ref: str) -> PromptTemplate:
         """A prompt by `name`, `name@label` or `name@version`, with the files in prompts/ taken in first."""
@@ -125,6 +127,7 @@ class App:
         tracer: Tracer,
         routes: dict[str, Route],
         models: list[ModelInfo],
+        keyring: Keyring,
     ) -> None:
         self.config = stores.config
         self.stores = stores
@@ -133,11 +136,15 @@ class App:
         self.prompts = stores.prompts
         self.datasets = stores.datasets
         self.runs = stores.runs
+        self.keys = stores.keys
+        self.keyring = keyring
         self.writer = writer
         self.tracer = tracer
         self.routes = routes
         self.models = models
-        self.handler: Handler = gateway(routes, tracer, capture_content=stores.config.trace.capture_content)
+        self.handler: Handler = gateway(
+            routes, tracer, capture_content=stores.config.trace.capture_content, keyring=keyring
+        )
 
     async def call(
         self,
@@ -217,6 +224,8 @@ async def open_app(config: Config | Path | str | None = None) -> AsyncIterator[A
             redact=Redactor(settings.secrets) if settings.trace.redact_secrets else None,
         )
         stack.callback(writer.close)
+        keyring = Keyring(stores.keys)
+        stack.callback(keyring.close)
         transport = await stack.enter_async_context(Transport())
         upstreams: dict[str, Upstream] = {}
         routes: dict[str, Route] = {}
@@ -253,7 +262,7 @@ async def open_app(config: Config | Path | str | None = None) -> AsyncIterator[A
                 settled.deadline_s or DEFAULT_DEADLINE_S,
             )
             models.append(_route_info(name, settled, {info.name: info for info in models}))
-        yield App(stores, writer, Tracer(writer.record), routes, models)
+        yield App(stores, writer, Tracer(writer.record), routes, models, keyring)
 
 
 def _of_route(target: Target, settled: RouteSettings) -> Target:

@@ -38,9 +38,11 @@ class ServerSettings(Value, forbid_unknown_fields=True):
     """Where `assay up` listens, and how much it takes in one request."""
 
     host: str = "127.0.0.1"
-    """A loopback address; anything else is refused as long as there are no keys to tell callers apart."""
+    """The address to listen on. One that other machines can reach is refused as long as there are no keys."""
     port: int = 8700
     """0 to 65535; 0 takes any free port."""
+    hosts: tuple[str, ...] = ()
+    """Names, without a port, by which callers may know this server; loopback's always do, and addresses."""
     max_body_bytes: int = 20 * 1024 * 1024
     """The largest request body; a larger one is answered with 413."""
 
@@ -218,6 +220,15 @@ def load(
     )
 
 
+def is_address(host: str) -> bool:
+    """True for an IP address, false for a name."""
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
 def is_loopback(host: str) -> bool:
     """True for localhost and addresses that only this machine can reach."""
     if host == "localhost":
@@ -371,6 +382,9 @@ def _toml_type(value: object) -> str:
 def _check_values(parsed: _File, place: _Places) -> None:
     if not 0 <= parsed.server.port <= 65535:
         raise place.error(("server", "port"), f"{parsed.server.port} is not a port (0 to 65535)")
+    for name in parsed.server.hosts:
+        if not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?", name):
+            raise place.error(("server", "hosts"), f"{name!r} is not a name such as assay.example.com")
     if parsed.server.max_body_bytes < 1:
         raise place.error(("server", "max_body_bytes"), "must be at least 1")
     if not 0 < parsed.trace.flush_interval_s <= 60:

@@ -2,8 +2,9 @@
 
     AssayError
       ConfigError            a file or setting is wrong         (PromptError, DatasetError)
-      RequestError           the caller's to mend               (AuthError, BudgetExceeded, GuardRejected,
-                             UnsupportedFeature, NotFound, Conflict, DeadlineExceeded, ContextExceeded)
+      RequestError           the caller's to mend               (AuthError > Forbidden, BudgetExceeded,
+                             GuardRejected, UnsupportedFeature, NotFound, Conflict, DeadlineExceeded,
+                             ContextExceeded)
       ProviderError          the upstream's                     (RateLimited > LimitReached, ProviderTimeout,
                              ProviderUnavailable, BadResponse)
       StorageError           the store's
@@ -62,10 +63,17 @@ class RequestError(AssayError):
 
 
 class AuthError(RequestError):
-    """The caller is not known, or may not do this."""
+    """The caller is not known."""
 
     status = 401
     code = "invalid_api_key"
+
+
+class Forbidden(AuthError):
+    """The caller may not do this: use that model, or call from a web page of another site."""
+
+    status = 403
+    code = "forbidden"
 
 
 class NotFound(RequestError):

@@ -8,10 +8,12 @@ from functools import reduce
 
 from assay.errors import NotFound
 from assay.gateway.attempt import attempt
+from assay.gateway.keys import keys
 from assay.gateway.limits import LimitsOf, Meters, of_keys, of_model
 from assay.gateway.route import Healths, Route
 from assay.gateway.tracing import failed_tries, trace
 from assay.gateway.tries import tries
+from assay.keys import Keyring
 from assay.trace import Tracer
 from assay.types import Event, Handler, Policy, Request
 
@@ -29,6 +31,7 @@ def gateway(
     healths: Healths | None = None,
     meters: Meters | None = None,
     limits_of: LimitsOf | None = None,
+    keyring: Keyring | None = None,
 ) -> Handler:
     """The one Handler that the server, the SDK and every evaluation call."""
     known = healths or Healths()
@@ -36,6 +39,8 @@ def gateway(
     rules = [
         trace(tracer, capture_content=capture_content),
     ]
+    if keyring is not None:
+        rules.append(keys(keyring.find))
     if limits_of is not None:
         rules.append(of_keys(limits_of, metered))
     note = failed_tries(tracer, capture_content=capture_content)
