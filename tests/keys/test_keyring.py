@@ -158,9 +158,7 @@ async def test_no_grace_is_none(world: World) -> None:
     assert not await world.admits(first.token)
 
 
-async def test_a_store_that_is_away_turns_nobody_away(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_store_that_is_away_turns_nobody_away(world: World, caplog: pytest.LogCaptureFixture) -> None:
     issued = world.own.create("ci")
     assert await world.admits(issued.token)
     world.own.failing = True
