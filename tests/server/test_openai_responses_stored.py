@@ -128,10 +128,12 @@ async def test_reasoning_and_calls_are_there_for_the_results(app: Any) -> None:
     assert request.messages[2] == Message("tool", (ToolResult("c1", (Text("x"),)),))
 
 
-async def test_the_id_that_the_caller_saw_is_found(app: Any) -> None:
+async def test_only_the_very_id_is_found(app: Any) -> None:
     answered(app, parsed(input="one"), Text("1"), response_id="chatcmpl-7")
-    request = await stored.continue_(app, parsed(input="two", previous_response_id="resp_chatcmpl-7"))
+    request = await stored.continue_(app, parsed(input="two", previous_response_id="chatcmpl-7"))
     assert request.messages[0] == user("one")
+    with pytest.raises(NotFound):
+        await stored.continue_(app, parsed(input="two", previous_response_id="resp_chatcmpl-7"))
 
 
 async def test_what_must_not_be_kept_is_not_found(app: Any) -> None:
@@ -196,11 +198,11 @@ async def test_a_response_is_read_again_as_it_was_given(app: Any) -> None:
 
 async def test_a_deleted_response_is_gone_and_its_trace_is_not(app: Any) -> None:
     answered(app, parsed(input="one"), Text("1"), response_id="chatcmpl-7")
-    told = json.loads(await stored.delete(app, "resp_chatcmpl-7"))
-    assert told == {"id": "resp_chatcmpl-7", "object": "response", "deleted": True}
+    told = json.loads(await stored.delete(app, "chatcmpl-7"))
+    assert told == {"id": "chatcmpl-7", "object": "response", "deleted": True}
     for ask in (stored.retrieve, stored.delete, stored.input_items):
         with pytest.raises(NotFound):
-            await ask(app, "resp_chatcmpl-7")
+            await ask(app, "chatcmpl-7")
     assert app.stores.traces.count() == 1
 
 

@@ -13,6 +13,7 @@ from assay.types import (
     JSON,
     Assembly,
     Completed,
+    Context,
     Cost,
     Event,
     FunctionTool,
@@ -41,7 +42,7 @@ def trace(tracer: Tracer, *, capture_content: bool = True) -> Policy:
             span_id = new_span_id()
             inner = replace(request, context=replace(context, trace_id=trace_id, parent_span_id=span_id))
             assembly = Assembly()
-            began = False
+            began = passed = False
             first_ns: int | None = None
             failure: BaseException | None = None
             times = ongoing()
@@ -49,7 +50,8 @@ def trace(tracer: Tracer, *, capture_content: bool = True) -> Policy:
             try:
                 async with closing(handler(inner)) as events:
                     async for event in events:
-                        began = True
+                        if not began:
+                            began, passed = True, type(event) is WireData
                         try:
                             assembly.add(event)
                         except ValueError as error:
@@ -89,7 +91,7 @@ def trace(tracer: Tracer, *, capture_content: bool = True) -> Policy:
                         request.messages if capture_content else (),
                         tuple(choice.message for choice in response.choices) if capture_content else (),
                         attributes,
-                        response.id or None if context.keep is not None else None,
+                        _told_id(context, response.id, passed=passed),
                     )
                 )
 
@@ -126,6 +128,13 @@ def failed_tries(tracer: Tracer, *, capture_content: bool = True) -> Callable[[F
         )
 
     return record
+
+
+def _told_id(context: Context, upstream_id: str, *, passed: bool) -> str | None:
+    """The id by which the caller may come back; the upstream's own where its bytes went through."""
+    if context.keep is None:
+        return None
+    return upstream_id or None if passed or context.response_id is None else context.response_id
 
 
 def _says_something(event: Event) -> bool:

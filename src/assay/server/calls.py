@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -78,6 +78,8 @@ async def answer(
     request, options = await _understand(app, dialect, model, body, scope, context)
     if dialect.kept is not None and options is not None:
         context = replace(context, keep=dialect.kept(options))
+    if dialect.new_id is not None:
+        context = replace(context, response_id=dialect.new_id())
     request = replace(request, context=context)
     times.understood = perf_counter()
     named = (b"x-assay-trace-id", (context.trace_id or "").encode())
@@ -89,11 +91,12 @@ async def answer(
             return
         response, own = await _whole(app, request)
         if own is None:
-            own, dropped = dialect.write(opened_response(response, dialect.name), options)
+            told = _named(response, context.response_id)
+            own, dropped = dialect.write(opened_response(told, dialect.name), options)
         else:
             dropped = ()
-        told = _dropped((*response.dropped, *dropped))
-        await respond(send, 200, own, [JSON_TYPE, named, *told, *_cost_header(response), _timed(times)])
+        left_out = _dropped((*response.dropped, *dropped))
+        await respond(send, 200, own, [JSON_TYPE, named, *left_out, *_cost_header(response), _timed(times)])
 
 
 def trace_context(scope: Scope) -> Context:
@@ -203,7 +206,19 @@ def _said(event: Event, request: Request, encoder: ReplyEncoder, dialect: str) -
         return encoder.wire(event.data)
     if request.wire is not None and request.wire.problem is not None:
         raise BadResponse("The upstream did not answer with a stream, though it was asked for one")
+    if type(event) is Started:
+        event = _named(event, request.context.response_id)
+    elif type(event) is Completed:
+        event = Completed(_named(event.response, request.context.response_id))
     return encoder.encode(opened_event(event, dialect) if type(event) in _SIGNED else event)
+
+
+_Reply = TypeVar("_Reply", Started, Response)
+
+
+def _named(reply: _Reply, own_id: str | None) -> _Reply:
+    """Upstreams may use an id again, or have none: what is written here has an id from here."""
+    return reply if own_id is None else replace(reply, id=own_id)
 
 
 def _dropped_of(event: Event) -> tuple[str, ...]:

@@ -10,12 +10,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from assay.errors import AssayError
+from assay.errors import AssayError, NotFound
 from assay.server.asgi import SSE_TYPE
 from assay.types import JSON, Event, Operation, Request, Response
 
 if TYPE_CHECKING:
     from assay.app import App
+
+
+class Deleted(NotFound):
+    """What the call refers to was deleted here: an upstream that still has it must not be asked."""
 
 
 class Parsed(NamedTuple):
@@ -76,8 +80,10 @@ class Dialect:
     not be parsed and was handed on all the same. `streamed` is None where the body says whether a stream is
     wanted. `forwarded` are the request headers (lower case) that an
     upstream of the same dialect shall see. `resolve` puts what the call refers to and the store knows into
-    the request; it gives the same request back where there is nothing, and raises NotFound. `kept` says, of
-    the options, what is stored with a reply that the caller may come back to, None where it may not.
+    the request; it gives the same request back where there is nothing, and raises NotFound (Deleted where
+    no upstream must be asked instead). `kept` says, of the options, what is stored with a reply that the
+    caller may come back to, None where it may not. `new_id` makes the id of a reply that is written here,
+    where callers name replies by their ids.
     """
 
     name: str
@@ -88,5 +94,6 @@ class Dialect:
     forwarded: tuple[str, ...] = ()
     resolve: Callable[[App, Parsed], Awaitable[Request]] | None = None
     kept: Callable[[Any], dict[str, JSON] | None] | None = None
+    new_id: Callable[[], str] | None = None
     operation: Operation = "chat"
     streamed: bool | None = None

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Literal, TypeAlias
 
 from assay.types.content import JSON, CacheMark, Extra, Message, ToolCall, Value
+from assay.types.notes import Notes
 
 # --- what is asked -------------------------------------------------------------------------------
 
@@ -102,9 +103,11 @@ class Context(Value):
     `repeat` sets apart calls that are alike on purpose (the repeats of an experiment): it is part of every
     cache key. `deadline_s` is the time allowed for the whole call, in seconds. `prompt` is `name@version`
     and `variables` what it was rendered with, where the messages came from a prompt. `keep` is set where the
-    caller may come back to the reply by its id: what is to be stored beside it. `sticky` is what a weighted
-    route keeps together: calls with the same one go to the same model. `cache` is what the caller wants of
-    it, where there is one: `refresh` asks the model again and keeps the new reply.
+    caller may come back to the reply by its id: what is to be stored beside it; `response_id` is that
+    id where the upstream's own bytes, and with them its id, do not reach the caller. `sticky` is what a
+    weighted route keeps together: calls with the same one go to the same model. `cache` is what the caller
+    wants of it, where there is one: `refresh` asks the model again and keeps the new reply.
+    `notes` are what the policies inside of the one that records tell it.
     """
 
     trace_id: str | None = None
@@ -116,9 +119,11 @@ class Context(Value):
     variables: dict[str, JSON] | None = None
     key_id: str | None = None
     keep: dict[str, JSON] | None = None
+    response_id: str | None = None
     sticky: str | None = None
     cache: Literal["on", "off", "refresh"] = "on"
     tags: dict[str, str] = {}  # noqa: RUF012  (msgspec copies it for each value)
+    notes: Notes | None = None
 
 
 Operation: TypeAlias = Literal["chat", "embeddings", "count_tokens"]

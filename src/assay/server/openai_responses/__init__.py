@@ -8,6 +8,7 @@ from __future__ import annotations
 from assay.providers.openai_responses.vocabulary import DIALECT as _NAME
 from assay.server.dialect import Dialect
 from assay.server.openai_chat.errors import encode_error
+from assay.server.openai_responses.output import new_id
 from assay.server.openai_responses.parse import Options, parse, parse_count
 from assay.server.openai_responses.reply import write, write_count
 from assay.server.openai_responses.stored import continue_
@@ -26,6 +27,7 @@ DIALECT = Dialect(
     forwarded=_FORWARDED,
     resolve=continue_,
     kept=lambda options: options.kept,
+    new_id=new_id,
 )
 """POST /v1/responses."""
 

@@ -7,6 +7,7 @@ goes in `encrypted_content`, whether the caller asked for it or not: nothing els
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, Literal, TypeAlias
@@ -38,21 +39,16 @@ Body: TypeAlias = dict[str, Any]
 _PREFIX = "resp_"
 
 
-def reply_id(upstream_id: str) -> str:
-    """The id of a response, as callers see it."""
-    return upstream_id if upstream_id.startswith(_PREFIX) else _PREFIX + upstream_id
-
-
-def upstream_ids(response_id: str) -> tuple[str, ...]:
-    """What the upstream may have called the response that callers know by this id."""
-    return (response_id, response_id.removeprefix(_PREFIX))
+def new_id() -> str:
+    """An id for one response that nobody else has or guesses: going on from it must find this one."""
+    return _PREFIX + secrets.token_hex(24)
 
 
 class Ids:
     """The ids of the items of one response."""
 
-    def __init__(self, upstream_id: str) -> None:
-        self._stem = blake2b(reply_id(upstream_id).encode("utf-8", "replace"), digest_size=12).hexdigest()
+    def __init__(self, response_id: str) -> None:
+        self._stem = blake2b(response_id.encode("utf-8", "replace"), digest_size=12).hexdigest()
 
     def of(self, kind: str, index: int) -> str:
         return f"{ITEM_PREFIXES[kind]}{self._stem}_{index}"

@@ -14,7 +14,7 @@ import msgspec
 from assay.providers.openai_responses.reply import TOLD
 from assay.providers.openai_responses.vocabulary import DIALECT, finish_to, usage_to
 from assay.server.dialect import Written
-from assay.server.openai_responses.output import Body, Ids, items_of, reply_id
+from assay.server.openai_responses.output import Body, Ids, items_of
 from assay.server.openai_responses.parse import NOTHING_ASKED, Options
 from assay.types import Extra, Finish, Refusal, Response, Usage
 
@@ -46,8 +46,8 @@ def response_body(response: Response, options: Options) -> tuple[Body, tuple[str
 class Head:
     """What a Response object says from its beginning to its end."""
 
-    def __init__(self, upstream_id: str, model: str, created_s: int, options: Options) -> None:
-        self.id = reply_id(upstream_id)
+    def __init__(self, response_id: str, model: str, created_s: int, options: Options) -> None:
+        self.id = response_id
         self._model = model
         self._created_s = created_s
         self._echo = options.echo or NOTHING_ASKED

@@ -25,8 +25,6 @@ from assay.server.openai_responses.output import (
     Body,
     Ids,
     items_of,
-    reply_id,
-    upstream_ids,
 )
 from assay.server.openai_responses.parse import NOTHING_ASKED, Options
 from assay.server.openai_responses.reply import ENCODE, response_body
@@ -91,11 +89,7 @@ def _echo(span: Span) -> dict[str, Any]:
 async def _find(app: App, response_id: str, key_id: str | None) -> Span | None:
     """The call; what was recorded a moment ago is waited for."""
     await to_thread.run_sync(app.flush)
-    for known in upstream_ids(response_id):
-        find = partial(app.stores.traces.response, known, key_id=key_id)
-        if (span := await to_thread.run_sync(find)) is not None:
-            return span
-    return None
+    return await to_thread.run_sync(partial(app.stores.traces.response, response_id, key_id=key_id))
 
 
 # --- reading again -------------------------------------------------------------------------------
@@ -112,9 +106,7 @@ async def retrieve(app: App, response_id: str, *, key_id: str | None = None) -> 
 async def delete(app: App, response_id: str, *, key_id: str | None = None) -> bytes:
     """DELETE /v1/responses/{id}: nobody finds it any more. Raises NotFound."""
     await _known(app, response_id, key_id)
-    for known in upstream_ids(response_id):
-        forget = partial(app.stores.traces.forget_response, known, key_id=key_id)
-        await to_thread.run_sync(forget)
+    await to_thread.run_sync(partial(app.stores.traces.forget_response, response_id, key_id=key_id))
     return ENCODE({"id": response_id, "object": "response", "deleted": True})
 
 
@@ -181,7 +173,7 @@ def response_of(span: Span) -> Response:
 
 def items_given(span: Span) -> list[Body]:
     """The input items of a call, oldest first, each with an id and all that a list of them has to have."""
-    ids = Ids(f"{reply_id(span.response_id or '')} input")
+    ids = Ids(f"{span.response_id or ''} input")
     items: list[Body] = []
     custom: set[str] = set()
     for turn in _input(span):
