@@ -142,6 +142,13 @@ class _File(Value, forbid_unknown_fields=True):
     routes: dict[str, RouteSettings] = {}  # noqa: RUF012
 
 
+_ONLY_AT_START: Final[dict[str, tuple[str, ...]]] = {
+    "server": ("host", "port", "hosts"),
+    "storage": ("url",),
+    "trace": ("flush_interval_s", "queue_spans"),
+}
+
+
 class Config(Value):
     """Everything that was configured. `root` is the folder that relative paths start from."""
 
@@ -186,6 +193,22 @@ class Config(Value):
         if scheme == "sqlite" and path and path != ":memory:":
             return f"sqlite:///{self.root / Path(path).expanduser()}"
         return self.storage.url
+
+    def check_reload(self, new: Config) -> None:
+        """Raises ConfigError where `new` differs in what a running server cannot change."""
+        for table, names in _ONLY_AT_START.items():
+            for name in names:
+                is_now = getattr(getattr(self, table), name)
+                if getattr(getattr(new, table), name) != is_now:
+                    raise ConfigError(
+                        f"{new.file or FILE_NAME}: {table}.{name} changes with a restart only; "
+                        f"it is {is_now!r} now"
+                    )
+
+    @property
+    def run_folder(self) -> Path:
+        """Where servers tell that they run."""
+        return self.path(".assay/run")
 
     @property
     def store_file(self) -> Path:

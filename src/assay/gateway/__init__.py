@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from assay.gateway.attempt import DEFAULT_DEADLINE_S, Target
 from assay.gateway.compose import compose, gateway
-from assay.gateway.route import Route
+from assay.gateway.limits import Meters
+from assay.gateway.route import Healths, Route
 
-__all__ = ["DEFAULT_DEADLINE_S", "Route", "Target", "compose", "gateway"]
+__all__ = ["DEFAULT_DEADLINE_S", "Healths", "Meters", "Route", "Target", "compose", "gateway"]

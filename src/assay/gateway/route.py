@@ -57,6 +57,10 @@ class Healths:
         self.clock = clock
         self._known: dict[str, Health] = {}
 
+    def known(self) -> list[tuple[str, Health]]:
+        """Every target that was tried so far, by its name."""
+        return list(self._known.items())
+
     def of(self, target: Target) -> Health:
         found = self._known.get(target.name)
         if found is None:

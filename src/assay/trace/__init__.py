@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from assay.trace.metrics import Metrics, Sample
 from assay.trace.redaction import Redactor
 from assay.trace.retention import Pruned, days_ago, delete_trace, prune
 from assay.trace.rows import dollars
@@ -10,9 +11,11 @@ from assay.trace.store import SpanNode, TraceStore, TraceSummary, conversation_o
 from assay.trace.writer import SpanWriter, WriterState
 
 __all__ = [
+    "Metrics",
     "OpenSpan",
     "Pruned",
     "Redactor",
+    "Sample",
     "Span",
     "SpanNode",
     "SpanWriter",
