@@ -15,6 +15,7 @@ from openai.types.responses import ResponseItem
 from pydantic import TypeAdapter
 
 from assay.errors import NotFound, RequestError
+from assay.server.dialect import Deleted
 from assay.server.openai_responses import DIALECT, Options, stored
 from assay.storage import Store
 from assay.trace import Span, SpanWriter, TraceStore, new_span_id, new_trace_id
@@ -204,6 +205,20 @@ async def test_a_deleted_response_is_gone_and_its_trace_is_not(app: Any) -> None
         with pytest.raises(NotFound):
             await ask(app, "chatcmpl-7")
     assert app.stores.traces.count() == 1
+
+
+async def test_going_on_from_a_deleted_response_is_not_left_to_an_upstream(app: Any) -> None:
+    answered(app, parsed(input="one"), Text("1"), key_id="a")
+    await stored.delete(app, "resp_1", key_id="a")
+    call = parsed(input="two", previous_response_id="resp_1")
+    with pytest.raises(Deleted, match="'resp_1' not found") as caught:
+        await stored.continue_(app, call)
+    assert (caught.value.code, caught.value.status) == ("previous_response_not_found", 404)
+    for key_id, expected in (("a", Deleted), ("b", NotFound)):
+        own = replace(call.request, context=replace(call.request.context, key_id=key_id))
+        with pytest.raises(NotFound) as caught:
+            await stored.continue_(app, call._replace(request=own))
+        assert type(caught.value) is expected
 
 
 # --- what it was given ---------------------------------------------------------------------------

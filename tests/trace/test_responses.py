@@ -98,7 +98,9 @@ def test_a_forgotten_reply_is_gone_and_its_span_is_not(writer: SpanWriter, trace
     span = call("resp_1", user("hello"))
     again = call("resp_1", user("hello"), start_ns=7)
     stored(writer, span, again)
+    assert not traces.forgotten_response("resp_1")
     assert traces.forget_response("resp_1")
+    assert traces.forgotten_response("resp_1")
     assert traces.conversation("resp_1") is None
     assert traces.span(span.span_id).input == (user("hello"),)
     assert traces.count() == 2

@@ -15,6 +15,9 @@ from assay.trace.span import Span
 from assay.trace.tables import messages, spans
 from assay.types import Message, Value
 
+_FORGOTTEN = "forgotten "
+"""What stands before the id of a reply that shall not be found by it any more."""
+
 
 class TraceSummary(Value):
     """One trace in a list: `cost_usd` sums what is known, `unpriced` counts the calls of unknown cost.
@@ -143,11 +146,19 @@ class TraceStore:
         return None if span is None else conversation_of(span)
 
     def forget_response(self, response_id: str, *, key_id: str | None = None) -> bool:
-        """Nobody finds the reply by this id any more; the span stays. Whether there was one to be found."""
+        """The reply is not found by this id any more; the span stays. Whether there was one to be found."""
         known = _answered(sa.select(spans.c.span_id), response_id, key_id)
-        forget = sa.update(spans).where(spans.c.span_id.in_(known)).values(response_id=None)
+        forget = (
+            sa.update(spans).where(spans.c.span_id.in_(known)).values(response_id=_FORGOTTEN + response_id)
+        )
         with self._store.write() as connection:
             return connection.execute(forget).rowcount > 0
+
+    def forgotten_response(self, response_id: str, *, key_id: str | None = None) -> bool:
+        """Whether there was a reply with this id that was forgotten."""
+        query = _answered(sa.select(spans.c.span_id), _FORGOTTEN + response_id, key_id).limit(1)
+        with self._store.read() as connection:
+            return connection.scalar(query) is not None
 
     def calls(
         self, limit: int = 100, *, prompt: str | None = None, model: str | None = None, purpose: str = "call"

@@ -2,8 +2,8 @@
 
 A response is the span of its call: the trace keeps what was said and answered, and under the attribute ECHO
 what its caller asked (`Options.kept`), without which a reply cannot be written as it was. A call with
-`store: false` leaves no `response_id` on its span, so nobody finds it. Deleting a response takes its id off
-the span; the trace itself stays, as it does for every other call.
+`store: false` leaves no `response_id` on its span, so nobody finds it. A deleted response is neither found
+nor gone on from, here or at an upstream that still has it; its trace stays, as that of every other call.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from assay.providers.openai_responses.items import API, encode_items
 from assay.providers.openai_responses.vocabulary import DIALECT
 from assay.providers.proofs import opened_response
 from assay.providers.translation import Drops
-from assay.server.dialect import Parsed
+from assay.server.dialect import Deleted, Parsed
 from assay.server.openai_responses.output import (
     ITEM_PREFIXES,
     Body,
@@ -47,7 +47,7 @@ async def continue_(app: App, parsed: Parsed) -> Request:
     """The request with the conversation that `previous_response_id` names before its own input.
 
     The instructions of the earlier calls are not carried over; its own stand first. Raises NotFound when
-    nobody stored such a response.
+    nobody stored such a response, and Deleted when it was deleted here.
     """
     request, options = parsed.request, parsed.options
     previous = options.previous_response_id
@@ -55,7 +55,9 @@ async def continue_(app: App, parsed: Parsed) -> Request:
         return request
     span = await _find(app, previous, request.context.key_id)
     if span is None:
-        raise NotFound(
+        deleted = partial(app.stores.traces.forgotten_response, previous, key_id=request.context.key_id)
+        unknown: type[NotFound] = Deleted if await to_thread.run_sync(deleted) else NotFound
+        raise unknown(
             f"Previous response with id '{previous}' not found; it was not stored (store: false), was "
             "deleted, or is not known here. Send the whole conversation as 'input'",
             param="previous_response_id",
@@ -104,7 +106,10 @@ async def retrieve(app: App, response_id: str, *, key_id: str | None = None) -> 
 
 
 async def delete(app: App, response_id: str, *, key_id: str | None = None) -> bytes:
-    """DELETE /v1/responses/{id}: nobody finds it any more. Raises NotFound."""
+    """DELETE /v1/responses/{id}: it is not found again, nor gone on from. Raises NotFound.
+
+    What was said stays in the trace, and an upstream that answered in its own words keeps its copy.
+    """
     await _known(app, response_id, key_id)
     await to_thread.run_sync(partial(app.stores.traces.forget_response, response_id, key_id=key_id))
     return ENCODE({"id": response_id, "object": "response", "deleted": True})
