@@ -74,6 +74,7 @@ from assay.types.events import (
     closing,
     stream_of,
 )
+from assay.types.notes import Notes
 
 __all__ = [
     "JSON",
@@ -103,6 +104,7 @@ __all__ = [
     "JsonOutput",
     "Link",
     "Message",
+    "Notes",
     "Opaque",
     "OpaqueDelta",
     "Operation",
