@@ -177,6 +177,8 @@ def _settings(kind: Any) -> tuple[type[Value] | None, bool]:
     """The struct behind a table of the file, and whether there may be many of it."""
     many = get_origin(kind) is dict
     inner = get_args(kind)[1] if many else kind
+    if get_origin(inner) in (Union, UnionType) and get_args(inner)[1] is NoneType:
+        inner = get_args(inner)[0]
     return (inner, many) if isinstance(inner, type) and issubclass(inner, Value) else (None, many)
 
 

@@ -10,13 +10,15 @@ from typing import Final, assert_never
 
 from anyio import to_thread
 
-from assay.config import REMOTE, Config, ProviderSettings, RouteSettings, load
+from assay.config import REMOTE, CacheSettings, Config, ProviderSettings, RouteSettings, load
 from assay.errors import AssayError, BadResponse, ConfigError, DatasetError, RequestError
 from assay.evals.calling import ask
 from assay.evals.dataset import Dataset
 from assay.evals.jsonl import SUFFIX, read_dataset
 from assay.evals.store import DatasetStore
 from assay.gateway import DEFAULT_DEADLINE_S, Route, Target, gateway
+from assay.gateway.cache import Cache, CacheRules, tenant_of
+from assay.gateway.replies import Replies, Shelf
 from assay.keys import Keyring, KeyStore
 from assay.prices import Listed, Pricing, free, listed, look_up
 from assay.prompts import PromptTemplate
@@ -69,6 +71,7 @@ class Stores:
         self.datasets = DatasetStore(self.store)
         self.runs = RunLog(self.store)
         self.keys = KeyStore(self.store)
+        self.replies = Shelf(self.store, max_bytes=config.cache.store_bytes)
 
     def prompt(self, ref: str) -> PromptTemplate:
         """A prompt by `name`, `name@label` or `name@version`, with the files in prompts/ taken in first."""
@@ -128,6 +131,7 @@ class App:
         routes: dict[str, Route],
         models: list[ModelInfo],
         keyring: Keyring,
+        cache: Cache,
     ) -> None:
         self.config = stores.config
         self.stores = stores
@@ -138,12 +142,17 @@ class App:
         self.runs = stores.runs
         self.keys = stores.keys
         self.keyring = keyring
+        self.cache = cache
         self.writer = writer
         self.tracer = tracer
         self.routes = routes
         self.models = models
         self.handler: Handler = gateway(
-            routes, tracer, capture_content=stores.config.trace.capture_content, keyring=keyring
+            routes,
+            tracer,
+            capture_content=stores.config.trace.capture_content,
+            keyring=keyring,
+            cache=cache,
         )
 
     async def call(
@@ -226,6 +235,10 @@ async def open_app(config: Config | Path | str | None = None) -> AsyncIterator[A
         stack.callback(writer.close)
         keyring = Keyring(stores.keys)
         stack.callback(keyring.close)
+        shelf = stores.replies if settings.cache.store_bytes else None
+        replies = Replies(shelf, max_bytes=settings.cache.memory_bytes)
+        stack.callback(replies.close)
+        cache = Cache(replies, tenant_of(keyring.find))
         transport = await stack.enter_async_context(Transport())
         upstreams: dict[str, Upstream] = {}
         routes: dict[str, Route] = {}
@@ -249,7 +262,7 @@ async def open_app(config: Config | Path | str | None = None) -> AsyncIterator[A
                 model.between_tokens_s,
                 model.limits,
             )
-            routes[name] = Route(name, (target,))
+            routes[name] = Route(name, (target,), cache=_cache_rules(model.cache))
             models.append(_info(name, model.provider, upstream_model, provider, upstream))
         for name, settled in settings.routes.items():
             targets = tuple(_of_route(routes[model].targets[0], settled) for model in settled.models)
@@ -260,9 +273,14 @@ async def open_app(config: Config | Path | str | None = None) -> AsyncIterator[A
                 settled.weights,
                 settled.retries,
                 settled.deadline_s or DEFAULT_DEADLINE_S,
+                _cache_rules(settled.cache),
             )
             models.append(_route_info(name, settled, {info.name: info for info in models}))
-        yield App(stores, writer, Tracer(writer.record), routes, models, keyring)
+        yield App(stores, writer, Tracer(writer.record), routes, models, keyring, cache)
+
+
+def _cache_rules(settings: CacheSettings | None) -> CacheRules | None:
+    return None if settings is None else CacheRules(settings.ttl_s)
 
 
 def _of_route(target: Target, settled: RouteSettings) -> Target:

@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Mapping
 from math import inf
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
@@ -97,6 +98,22 @@ class ProviderSettings(Value, forbid_unknown_fields=True):
     """What a scripted model answers, one after the other; the last one is repeated."""
 
 
+class CacheSettings(Value, forbid_unknown_fields=True):
+    """Equal calls to this name are answered once. Left out: each call is made."""
+
+    ttl_s: float = 3600.0
+    """How long a reply may be given again, in seconds."""
+
+
+class ReplySettings(Value, forbid_unknown_fields=True):
+    """Where the replies live that may be given again, for all names that have a cache."""
+
+    memory_bytes: int = 64 * 1024 * 1024
+    """How much each process holds in memory; what was used least of late makes room."""
+    store_bytes: int = 512 * 1024 * 1024
+    """How much is kept in the store, for all processes and after a restart; 0: nothing. The oldest makes room."""
+
+
 class ModelSettings(Value, forbid_unknown_fields=True):
     """A name that callers use, and where it leads. `local` is there without being configured."""
 
@@ -110,6 +127,7 @@ class ModelSettings(Value, forbid_unknown_fields=True):
     """The longest that a stream may take to say something, in seconds."""
     between_tokens_s: float | None = None
     """The longest that a stream which has begun to say something may be silent, in seconds."""
+    cache: CacheSettings | None = None
     limits: Limits = Limits()
     """How much may be asked of it; in a route, what is too much goes to the next model."""
 
@@ -131,12 +149,14 @@ class RouteSettings(Value, forbid_unknown_fields=True):
     """As of a model, for every try of this route; its model's own if left out."""
     between_tokens_s: float | None = None
     """As of a model, for every try of this route; its model's own if left out."""
+    cache: CacheSettings | None = None
 
 
 class _File(Value, forbid_unknown_fields=True):
     server: ServerSettings = ServerSettings()
     storage: StorageSettings = StorageSettings()
     trace: TraceSettings = TraceSettings()
+    cache: ReplySettings = ReplySettings()
     providers: dict[str, ProviderSettings] = {}  # noqa: RUF012
     models: dict[str, ModelSettings] = {}  # noqa: RUF012
     routes: dict[str, RouteSettings] = {}  # noqa: RUF012
@@ -158,6 +178,7 @@ class Config(Value):
     server: ServerSettings
     storage: StorageSettings
     trace: TraceSettings
+    cache: ReplySettings
     providers: dict[str, ProviderSettings]
     models: dict[str, ModelSettings]
     routes: dict[str, RouteSettings]
@@ -236,6 +257,7 @@ def load(
         server=parsed.server,
         storage=parsed.storage,
         trace=parsed.trace,
+        cache=parsed.cache,
         providers=providers | parsed.providers,
         models=models | parsed.models,
         routes=parsed.routes,
@@ -381,6 +403,8 @@ def _table_type(wanted: Any) -> tuple[type[Value], bool] | None:
     if isinstance(wanted, type) and issubclass(wanted, Value):
         return wanted, False
     args = get_args(wanted)
+    if len(args) == 2 and args[1] is NoneType:
+        return _table_type(args[0])
     if len(args) == 2 and isinstance(args[1], type) and issubclass(args[1], Value):
         return args[1], True
     return None
@@ -412,6 +436,9 @@ def _check_values(parsed: _File, place: _Places) -> None:
         raise place.error(("server", "max_body_bytes"), "must be at least 1")
     if not 0 < parsed.trace.flush_interval_s <= 60:
         raise place.error(("trace", "flush_interval_s"), "must be above 0 and at most 60 seconds")
+    for name in ("memory_bytes", "store_bytes"):
+        if getattr(parsed.cache, name) < 0:
+            raise place.error(("cache", name), "must be at least 0")
     if parsed.trace.queue_spans < 1:
         raise place.error(("trace", "queue_spans"), "must be at least 1")
     if parsed.trace.keep_days is not None and parsed.trace.keep_days < 1:
@@ -434,6 +461,7 @@ def _check_values(parsed: _File, place: _Places) -> None:
         settings = parsed.providers.get(model.provider)
         in_process = model.provider in BUILT_IN or (settings is not None and settings.dialect in BUILT_IN)
         _check_limits(("models", name, "limits"), model.limits, in_process, place)
+        _check_cache(("models", name, "cache"), model.cache, place)
 
     for name, route in parsed.routes.items():
         _check_route(("routes", name), route, {*BUILT_IN, *parsed.models}, place)
@@ -444,6 +472,11 @@ def _check_times(keys: tuple[str, ...], of: ModelSettings | RouteSettings, place
         seconds = getattr(of, name)
         if seconds is not None and not 0 < seconds < inf:
             raise place.error((*keys, name), "must be above 0 seconds")
+
+
+def _check_cache(keys: tuple[str, ...], cache: CacheSettings | None, place: _Places) -> None:
+    if cache is not None and not 0 < cache.ttl_s < inf:
+        raise place.error((*keys, "ttl_s"), "must be above 0 seconds")
 
 
 def _check_limits(keys: tuple[str, ...], limits: Limits, in_process: bool, place: _Places) -> None:
@@ -473,6 +506,7 @@ def _check_route(keys: tuple[str, ...], route: RouteSettings, models: set[str], 
     if not 0 <= route.retries <= 10:
         raise place.error((*keys, "retries"), "must be from 0 to 10")
     _check_times(keys, route, place)
+    _check_cache((*keys, "cache"), route.cache, place)
     if route.weights and route.balance != "weighted":
         raise place.error((*keys, "weights"), 'needs balance = "weighted"')
     if route.balance == "weighted" and len(route.weights) != len(route.models):

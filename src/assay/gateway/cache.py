@@ -18,6 +18,7 @@ import msgspec
 
 from assay.gateway.flight import Flight, Follower
 from assay.gateway.replies import Entry, Place, Replies
+from assay.keys import Key
 from assay.types import (
     Assembly,
     Cached,
@@ -57,6 +58,18 @@ class CacheRules(Value):
     """How long a reply of this name may be given again, in seconds."""
 
     ttl_s: float = 3600.0
+
+
+def tenant_of(find: Callable[[str], Key]) -> Tenant:
+    """The keys of a team are one tenant, one without is its own, and calls without a key are another."""
+
+    def tenant(key_id: str | None) -> str:
+        if key_id is None:
+            return ""
+        team = find(key_id).team
+        return f"key {key_id}" if team is None else f"team {team}"
+
+    return tenant
 
 
 class Hit(NamedTuple):

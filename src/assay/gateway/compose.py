@@ -8,6 +8,7 @@ from functools import reduce
 
 from assay.errors import NotFound
 from assay.gateway.attempt import attempt
+from assay.gateway.cache import Cache, cached
 from assay.gateway.keys import keys
 from assay.gateway.limits import LimitsOf, Meters, of_keys, of_model
 from assay.gateway.route import Healths, Route
@@ -32,6 +33,7 @@ def gateway(
     meters: Meters | None = None,
     limits_of: LimitsOf | None = None,
     keyring: Keyring | None = None,
+    cache: Cache | None = None,
 ) -> Handler:
     """The one Handler that the server, the SDK and every evaluation call."""
     known = healths or Healths()
@@ -45,6 +47,11 @@ def gateway(
         rules.append(of_keys(limits_of, metered))
     note = failed_tries(tracer, capture_content=capture_content)
 
+    def answered(route: Route) -> Handler:
+        if cache is None or route.cache is None:
+            return end(route)
+        return cached(route.name, route.cache, cache)(end(route))
+
     def end(route: Route) -> Handler:
         # A model alone is called once and its errors are its caller's: streams would feel a further layer.
         if len(route.targets) == 1 and not route.retries:
@@ -52,7 +59,7 @@ def gateway(
             return of_model(target.name, target.limits, metered, attempt(target))
         return tries(route, known, note=note, clock_ns=tracer.clock_ns, meters=metered)
 
-    return compose(rules, by_model({name: end(route) for name, route in routes.items()}))
+    return compose(rules, by_model({name: answered(route) for name, route in routes.items()}))
 
 
 def by_model(handlers: Mapping[str, Handler]) -> Handler:

@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 from assay.gateway.attempt import DEFAULT_DEADLINE_S, Target
 from assay.gateway.breaker import Breaker
+from assay.gateway.cache import CacheRules
 from assay.types import Request, Value
 
 Balance = Literal["order", "weighted", "latency"]
@@ -34,6 +35,7 @@ class Route(Value):
     weights: tuple[float, ...] = ()
     retries: int = 0
     deadline_s: float = DEFAULT_DEADLINE_S
+    cache: CacheRules | None = None
 
 
 class Health:

@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from time import perf_counter
 
+import msgspec
+
 from assay.errors import AssayError, BadResponse, ProviderError
+from assay.gateway.cache import NOTHING_PAID
 from assay.gateway.tries import Failed
 from assay.trace import Span, Tracer, current_span, error_type, new_span_id, new_trace_id
 from assay.types import (
@@ -23,6 +26,7 @@ from assay.types import (
     Response,
     SchemaOutput,
     Started,
+    Usage,
     WireData,
     closing,
     replace,
@@ -86,7 +90,7 @@ def trace(tracer: Tracer, *, capture_content: bool = True) -> Policy:
                         context.purpose,
                         context.prompt,
                         context.key_id,
-                        response.usage if request.operation != "count_tokens" else None,
+                        _usage(request, response),
                         response.cost or _cost_of_failure(failure, begun=began),
                         request.messages if capture_content else (),
                         tuple(choice.message for choice in response.choices) if capture_content else (),
@@ -168,6 +172,19 @@ def _cost_of_failure(failure: BaseException | None, *, begun: bool) -> Cost | No
     return Cost("unknown", None, "the call did not complete")
 
 
+def _usage(request: Request, response: Response) -> Usage | None:
+    """What was read and written for this call: nothing, where it was only counted or answered from a cache."""
+    if request.operation == "count_tokens" or _free(response):
+        return None
+    return response.usage
+
+
+def _free(response: Response) -> bool:
+    """Whether another call has paid for the reply."""
+    cached = response.cached
+    return cached is not None and cached.state == "hit" and response.cost == NOTHING_PAID
+
+
 def _attributes(
     request: Request, response: Response, start_ns: int, first_ns: int | None, capture_content: bool
 ) -> dict[str, JSON]:
@@ -195,6 +212,10 @@ def _attributes(
         "assay.prompt.variables": context.variables if capture_content else None,
         "assay.response.echo": context.keep if capture_content else None,
         "assay.tags": context.tags or None,
+        "assay.cache": None if response.cached is None else response.cached.state,
+        "assay.cache.age_s": response.cached.age_s or None if response.cached else None,
+        "assay.cache.similarity": response.cached.similarity if response.cached else None,
+        "assay.cache.usage": msgspec.to_builtins(response.usage) if _free(response) else None,
         "assay.time_to_first_token_s": None if first_ns is None else round((first_ns - start_ns) / 1e9, 6),
     }
     if request.tools and capture_content:

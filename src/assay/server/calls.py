@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -30,6 +30,7 @@ from assay.server.asgi import (
 from assay.server.dialect import Dialect, Parsed, ReplyEncoder
 from assay.trace import new_trace_id
 from assay.types import (
+    Cached,
     Completed,
     Context,
     Event,
@@ -74,7 +75,12 @@ async def answer(
     """
     body = await read_body(scope, receive, app.config.server.max_body_bytes)
     times = begin()
-    context = replace(trace_context(scope), sticky=header(scope, b"x-assay-sticky"), key_id=key_id)
+    context = replace(
+        trace_context(scope),
+        sticky=header(scope, b"x-assay-sticky"),
+        key_id=key_id,
+        cache=_cache_wanted(scope),
+    )
     request, options = await _understand(app, dialect, model, body, scope, context)
     if dialect.kept is not None and options is not None:
         context = replace(context, keep=dialect.kept(options))
@@ -96,7 +102,19 @@ async def answer(
         else:
             dropped = ()
         left_out = _dropped((*response.dropped, *dropped))
-        await respond(send, 200, own, [JSON_TYPE, named, *left_out, *_cost_header(response), _timed(times)])
+        await respond(
+            send,
+            200,
+            own,
+            [
+                JSON_TYPE,
+                named,
+                *left_out,
+                *_cost_header(response),
+                *_cache_headers(response.cached),
+                _timed(times),
+            ],
+        )
 
 
 def trace_context(scope: Scope) -> Context:
@@ -105,6 +123,19 @@ def trace_context(scope: Scope) -> Context:
     if found and int(found[1], 16) and int(found[2], 16):
         return Context(trace_id=found[1], parent_span_id=found[2])
     return Context(trace_id=new_trace_id())
+
+
+def _cache_wanted(scope: Scope) -> Literal["on", "off", "refresh"]:
+    match header(scope, b"x-assay-cache"):
+        case None | "on":
+            return "on"
+        case "off" | "refresh" as wanted:
+            return wanted
+        case other:
+            raise RequestError(
+                f"x-assay-cache is on, off or refresh, not {other[:20]!r}",
+                param="x-assay-cache",
+            )
 
 
 # --- understanding -------------------------------------------------------------------------------
@@ -188,7 +219,12 @@ async def _stream(
                 if not started:
                     # The status is sent with the first event: what fails before it has a status of its own.
                     started = True
-                    head = [*headers, *_dropped(_dropped_of(event)), _timed(timing())]
+                    head = [
+                        *headers,
+                        *_dropped(_dropped_of(event)),
+                        *_cache_headers(_cached_of(event)),
+                        _timed(timing()),
+                    ]
                     await send({"type": "http.response.start", "status": 200, "headers": head})
                 if data:
                     await send({"type": "http.response.body", "body": data, "more_body": True})
@@ -229,6 +265,26 @@ def _dropped_of(event: Event) -> tuple[str, ...]:
             return response.dropped
         case _:
             return ()
+
+
+def _cached_of(event: Event) -> Cached | None:
+    match event:
+        case Started():
+            return event.cached
+        case Completed(response):
+            return response.cached
+        case WireData(_, events) if events:
+            return _cached_of(events[0])
+        case _:
+            return None
+
+
+def _cache_headers(cached: Cached | None) -> Headers:
+    """What a cache did; how old its reply is, as HTTP's own caches say it."""
+    if cached is None:
+        return []
+    told = [(b"x-assay-cache", cached.state.encode())]
+    return [*told, (b"age", str(int(cached.age_s)).encode())] if cached.state == "hit" else told
 
 
 def _dropped(paths: tuple[str, ...]) -> Headers:
