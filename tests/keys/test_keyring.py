@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assay.errors import AuthError, StorageError
 from assay.keys import Keyring, KeyStore
 from assay.keys.keyring import MAX_AGE_S, USED_EVERY_S
 from assay.keys.store import Sealed
+from assay.keys.token import new_id, new_token
 from assay.storage import Store
 
 pytestmark = pytest.mark.anyio
@@ -58,9 +59,8 @@ class World:
         self.ring = Keyring(self.own, clock=self.clock.s, clock_ns=self.clock.ns)
 
     async def admits(self, token: str) -> bool:
-        await self.ring.fresh()
         try:
-            self.ring.admit(token)
+            await self.ring.admit(token)
         except AuthError:
             return False
         return True
@@ -88,8 +88,7 @@ async def test_keys_are_wanted_from_the_first_on_and_ever_after(world: World) ->
 
 async def test_the_right_key_is_let_in(world: World) -> None:
     issued = world.own.create("ci", models=["a"])
-    await world.ring.fresh()
-    assert world.ring.admit(issued.token) == issued.key
+    assert await world.ring.admit(issued.token) == issued.key
     assert world.ring.find(issued.key.id) == issued.key
 
 
@@ -108,9 +107,30 @@ async def test_what_another_process_changes_is_known_within_a_second(world: Worl
     world.clock.now_s += MAX_AGE_S + 0.01
     assert not await world.admits(issued.token)
     with pytest.raises(AuthError, match="'ci'.*was revoked"):
-        world.ring.admit(issued.token)
+        await world.ring.admit(issued.token)
     with pytest.raises(AuthError, match="was revoked"):
         world.ring.find(issued.key.id)
+
+
+async def test_what_another_process_makes_is_known_at_once(world: World) -> None:
+    assert await world.admits(world.other.create("first").token)
+    world.clock.now_s += 0.001
+    made = world.other.create("ci")
+    assert await world.admits(made.token)
+    world.clock.now_s += 0.001
+    assert await world.admits(world.other.rotate("ci").token)
+
+
+async def test_who_guesses_makes_one_read_at_a_time(world: World) -> None:
+    assert await world.admits(world.own.create("ci").token)
+    world.own.gate = threading.Event()
+    world.clock.now_s += 0.001
+    guesses = [asyncio.create_task(world.admits(new_token(new_id()))) for _ in range(50)]
+    while world.own.reads < 2:
+        await asyncio.sleep(0)
+    world.own.gate.set()
+    assert await asyncio.gather(*guesses) == [False] * 50
+    assert world.own.reads == 2
 
 
 async def test_what_this_process_changes_is_known_at_once(world: World) -> None:
@@ -135,7 +155,7 @@ async def test_a_key_ends_when_it_was_said_to(world: World) -> None:
     world.clock.now_s += 0.1
     assert not await world.admits(issued.token)
     with pytest.raises(AuthError, match="has expired"):
-        world.ring.admit(issued.token)
+        await world.ring.admit(issued.token)
 
 
 async def test_the_key_before_a_rotation_works_for_its_grace(world: World) -> None:
@@ -230,9 +250,9 @@ async def test_unknown_ids_are_nobodys(world: World) -> None:
         world.ring.find("aaaaaaaaaa")
 
 
-@given(st.text(max_size=120) | st.from_regex(r"ask-[a-z2-7]{10}-[a-z2-7]{52}", fullmatch=True))
-def test_nothing_but_keys_gets_in_and_nothing_is_echoed(text: str) -> None:
-    ring = Keyring(KeyStore.__new__(KeyStore))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(max_size=120) | st.from_regex(r"ask-[a-z2-7]{10}-[a-z2-7]{52}", fullmatch=True))
+async def test_nothing_but_keys_gets_in_and_nothing_is_echoed(world: World, text: str) -> None:
     with pytest.raises(AuthError) as caught:
-        ring.admit(text)
+        await world.ring.admit(text)
     assert len(text) < 20 or text not in caught.value.message

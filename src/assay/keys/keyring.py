@@ -29,7 +29,7 @@ USED_EVERY_S: Final = 30.0
 
 
 class Keyring:
-    """All keys of a store. Made once for an App; `admit` and `find` never block once it has been read."""
+    """All keys of a store. Made once for an App, and read by its event loop."""
 
     def __init__(
         self,
@@ -61,40 +61,31 @@ class Keyring:
 
     async def fresh(self) -> None:
         """Returns when the snapshot is at most MAX_AGE_S old, or the store has not answered in time."""
-        if not self._stale():
-            return
-        if self._reading is None or self._reading.done():
-            loop = asyncio.get_running_loop()
-            self._asked_s = self._clock()
-            self._reading = loop.run_in_executor(self._threads, self.refresh)
-        reading = self._reading
-        # Nobody who stops waiting takes it away from the others.
-        patience_s = max(0.0, PATIENCE_S - (self._clock() - self._asked_s))
-        done, _ = await asyncio.wait((reading,), timeout=patience_s)
-        if done:
-            reading.result()
-        elif self._read_s is None:
-            raise StorageError(
-                "The store does not answer, so nobody can be let in; see its disk and try again"
-            )
+        await self._read_since(self._clock() - MAX_AGE_S)
 
-    def admit(self, credential: str) -> Key:
+    async def admit(self, credential: str) -> Key:
         """Whose key that is. Raises AuthError, which does not repeat what was sent."""
         token = parse_token(credential)
         if token is None:
             raise AuthError(
                 "What was sent is not a key of this server: those look like ask-...; see 'assay key'"
             )
-        sealed = self._known.get(token.id)
-        now = self._clock_ns()
-        if not _opens(token, sealed, now) or sealed is None:
+        came_s = self._clock()
+        await self.fresh()
+        key = self._opened_by(token)
+        if key is None:
+            # It may have been made a moment ago, by another process.
+            await self._read_since(came_s)
+            key = self._opened_by(token)
+        if key is None:
             raise AuthError(
                 "This server does not know the key: it was mistyped, rotated, or made for another store; "
                 "'assay key list' shows what there is, by the letters between the dashes"
             )
-        _check_state(sealed.key, now)
-        self._note(sealed.key.id, now)
-        return sealed.key
+        now = self._clock_ns()
+        _check_state(key, now)
+        self._note(key.id, now)
+        return key
 
     def find(self, key_id: str) -> Key:
         """The key of that id, as it is now. Raises AuthError once it may not be used any more."""
@@ -132,9 +123,35 @@ class Keyring:
         self._threads.shutdown()
         self._store_used(self._used)
 
-    def _stale(self) -> bool:
-        read = self._read_s
-        return read is None or self._clock() - read > MAX_AGE_S or self._changes != self._store.changes
+    async def _read_since(self, at_s: float) -> None:
+        """Returns with a snapshot whose reading began then or later, unless the store is too slow."""
+        while self._read_s is None or self._read_s < at_s or self._changes != self._store.changes:
+            if self._reading is None or self._reading.done():
+                loop = asyncio.get_running_loop()
+                self._asked_s = self._clock()
+                self._reading = loop.run_in_executor(self._threads, self.refresh)
+            reading = self._reading
+            # Nobody who stops waiting takes it away from the others.
+            patience_s = max(0.0, PATIENCE_S - (self._clock() - self._asked_s))
+            done, _ = await asyncio.wait((reading,), timeout=patience_s)
+            if done:
+                reading.result()
+            elif self._read_s is None:
+                raise StorageError("The store does not answer, so nobody can be let in; see to its disk")
+            else:
+                return
+
+    def _opened_by(self, token: Token) -> Key | None:
+        """Whose secret it is, now or before in its time of grace. In constant time."""
+        sealed = self._known.get(token.id)
+        if sealed is None:
+            matches(token, NO_DIGEST)
+            return None
+        until = sealed.key.old_until_ns
+        right = matches(token, sealed.digest)
+        before = matches(token, sealed.old_digest or NO_DIGEST)
+        in_grace = until is not None and self._clock_ns() < until
+        return sealed.key if right or (before and in_grace) else None
 
     def _note(self, key_id: str, at_ns: int) -> None:
         self._used[key_id] = at_ns
@@ -152,17 +169,6 @@ class Keyring:
             log.warning("it cannot be stored when keys were used last: %s", error.message)
             for key_id, at in used.items():
                 self._used.setdefault(key_id, at)
-
-
-def _opens(token: Token, sealed: Sealed | None, now_ns: int) -> bool:
-    """Whether it is the key's secret now, or the one before in its time of grace. In constant time."""
-    if sealed is None:
-        matches(token, NO_DIGEST)
-        return False
-    until = sealed.key.old_until_ns
-    right = matches(token, sealed.digest)
-    before = matches(token, sealed.old_digest or NO_DIGEST) and until is not None and now_ns < until
-    return right or before
 
 
 def _check_state(key: Key, now_ns: int) -> None:

@@ -55,7 +55,7 @@ class Access:
                 "x-goog-api-key; 'assay key create NAME' makes one",
                 code="missing_api_key",
             )
-        key = self._keyring.admit(sent)
+        key = await self._keyring.admit(sent)
         if wanted == "console or here" and not key.console and not is_here(scope):
             raise Forbidden(
                 f"The key {key.name!r} does not open the console, which shows everybody's calls; create one "
@@ -95,7 +95,7 @@ def wants(path: str) -> Wants:
         return "nothing"
     if is_api(path):
         return "key"
-    return "key or here" if path == "/readyz" else "console or here"
+    return "key or here" if path in ("/readyz", "/metrics") else "console or here"
 
 
 def is_api(path: str) -> bool:
