@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from time import perf_counter
 
 import msgspec
@@ -21,6 +21,7 @@ from assay.types import (
     Event,
     FunctionTool,
     Handler,
+    Notes,
     Policy,
     Request,
     Response,
@@ -34,8 +35,11 @@ from assay.types import (
 from assay.types.timing import ongoing
 
 
-def trace(tracer: Tracer, *, capture_content: bool = True) -> Policy:
-    """Records each call as one span, with its messages, whatever its end: answered, failed or abandoned."""
+def trace(tracer: Tracer, *, capture_content: bool = True, guarded: Collection[str] = ()) -> Policy:
+    """Records each call as one span, with its messages, whatever its end: answered, failed or abandoned.
+
+    Of a call to one of the models in `guarded` nothing is recorded that a guard has not let pass.
+    """
 
     def policy(handler: Handler) -> Handler:
         async def traced(request: Request) -> AsyncIterator[Event]:
@@ -44,7 +48,11 @@ def trace(tracer: Tracer, *, capture_content: bool = True) -> Policy:
             if trace_id is None:
                 trace_id, parent_id = current_span() or (new_trace_id(), None)
             span_id = new_span_id()
-            inner = replace(request, context=replace(context, trace_id=trace_id, parent_span_id=span_id))
+            notes = context.notes or Notes(_withheld(request) if request.model in guarded else None)
+            inner = replace(
+                request,
+                context=replace(context, trace_id=trace_id, parent_span_id=span_id, notes=notes),
+            )
             assembly = Assembly()
             began = passed = False
             first_ns: int | None = None
@@ -69,7 +77,8 @@ def trace(tracer: Tracer, *, capture_content: bool = True) -> Policy:
                 raise
             finally:
                 response = assembly.response()
-                attributes = _attributes(request, response, start_ns, first_ns, capture_content)
+                shown, content = notes.shown or request, capture_content and not notes.silent
+                attributes = _attributes(shown, response, start_ns, first_ns, content) | notes.attributes
                 for phase, seconds in times.phases(perf_counter()).items():
                     attributes[f"assay.time.{phase}_s"] = round(seconds, 6)
                 times.over = True
@@ -90,10 +99,10 @@ def trace(tracer: Tracer, *, capture_content: bool = True) -> Policy:
                         context.purpose,
                         context.prompt,
                         context.key_id,
-                        _usage(request, response),
-                        response.cost or _cost_of_failure(failure, begun=began),
-                        request.messages if capture_content else (),
-                        tuple(choice.message for choice in response.choices) if capture_content else (),
+                        _usage(request, response) or notes.usage,
+                        response.cost or notes.cost or _cost_of_failure(failure, begun=began),
+                        shown.messages if content else (),
+                        tuple(choice.message for choice in response.choices) if content else (),
                         attributes,
                         _told_id(context, response.id, passed=passed),
                     )
@@ -141,6 +150,12 @@ def _told_id(context: Context, upstream_id: str, *, passed: bool) -> str | None:
     return upstream_id or None if passed or context.response_id is None else context.response_id
 
 
+def _withheld(request: Request) -> Request:
+    """The request without what it says."""
+    context = replace(request.context, variables=None, keep=None)
+    return replace(request, messages=(), tools=(), context=context)
+
+
 def _says_something(event: Event) -> bool:
     if type(event) is WireData:
         return any(map(_says_something, event.events))
@@ -173,7 +188,7 @@ def _cost_of_failure(failure: BaseException | None, *, begun: bool) -> Cost | No
 
 
 def _usage(request: Request, response: Response) -> Usage | None:
-    """What was read and written for this call: nothing, where it was only counted or answered from a cache."""
+    """What was read and written for this call: nothing, where tokens were counted or a cache answered."""
     if request.operation == "count_tokens" or _free(response):
         return None
     return response.usage

@@ -1,1 +1,1 @@
-"""Guards: rules on what is said to a model and what it says. Where they stand in a call is assay.gateway's."""
+"""Guards: rules on what is said to a model and on what it says."""

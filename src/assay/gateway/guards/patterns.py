@@ -1,7 +1,7 @@
 """What secrets and personal data look like, with the checks that tell them from look-alikes.
 
-A pattern alone finds order numbers as cards; checksums (Luhn, ISO 13616), official ranges and entropy are part
-of a rule. Finding in pieces is .window's.
+A pattern alone finds order numbers as cards: checksums (Luhn, ISO 13616), official ranges and entropy are
+part of a rule. Finding in pieces is .window's.
 """
 
 from __future__ import annotations
@@ -265,13 +265,13 @@ PERSONAL: Final[tuple[Rule, ...]] = (
         66,
         accept=_iban,
         unfinished=re.compile(
-            r"(?:(?<![\w\\])|(?<=\\[nrtbf]))[A-Za-z](?:[A-Za-z](?:\d(?:\d(?:[ -]?[A-Za-z0-9]){0,30}[ -]?)?)?)?\Z",
+            _LEFT + r"[A-Za-z](?:[A-Za-z](?:\d(?:\d(?:[ -]?[A-Za-z0-9]){0,30}[ -]?)?)?)?\Z",
             re.ASCII,
         ),
     ),
     Rule(
         "phone",
-        re.compile(rf"(?:(?<![\w\\+])|(?<=\\[nrtbf]))\+[1-9](?:[ .()/-]{{0,2}}\d){{6,14}}(?!\w)", re.ASCII),
+        re.compile(r"(?:(?<![\w\\+])|(?<=\\[nrtbf]))\+[1-9](?:[ .()/-]{0,2}\d){6,14}(?!\w)", re.ASCII),
         45,
         "+",
         _phone,
@@ -298,7 +298,10 @@ ADDRESSES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         "ip",
-        re.compile(r"(?:(?<![\w:.\\])|(?<=\\[nrtbf]))[0-9A-Fa-f:]{2,39}(?:(?<=:)\d{1,3}(?:\.\d{1,3}){3})?(?![\w:])", re.ASCII),
+        re.compile(
+            r"(?:(?<![\w:.\\])|(?<=\\[nrtbf]))[0-9A-Fa-f:]{2,39}(?:(?<=:)\d{1,3}(?:\.\d{1,3}){3})?(?![\w:])",
+            re.ASCII,
+        ),
         57,
         ":",
         _ip,
@@ -316,7 +319,7 @@ def secrets(kinds: tuple[str, ...] = ()) -> tuple[Rule, ...]:
 
 
 def personal(kinds: tuple[str, ...] = ()) -> tuple[Rule, ...]:
-    """The rules for personal data: those kinds, else all but addresses of the internet, which logs are full of."""
+    """The rules for personal data, all or those kinds; `ip`, which logs are full of, only by name."""
     return tuple(rule for rule in (*PERSONAL, *ADDRESSES) if rule.kind in (kinds or DEFAULT_PERSONAL))
 
 

@@ -1,7 +1,7 @@
-"""Finding by rules in a text that may come in pieces: the same findings and the same result however it is cut.
+"""Finding by rules in a text that may come in pieces: the same result however it is cut.
 
 A rule says how far it looks (`reach`). A place where it may begin is decided once the text goes that far, or
-once what stands there can no longer become a match; text is released up to the first place that is not decided.
+once what stands there can no longer become a match; text is released up to the first place that is not.
 What a rule means (kinds, checksums) lives in .patterns and .deny; what becomes of a finding in .guard.
 """
 
