@@ -35,6 +35,27 @@ class Served:
         return self.process.returncode, said
 
 
+def assay_up(folder: Path, toml: str = "", env: dict[str, str] | None = None) -> Served:
+    """Starts the real `assay up` in a process of its own, on a free port, with this assay.toml."""
+    if toml or not (folder / "assay.toml").exists():
+        (folder / "assay.toml").write_text(toml)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "assay.main", "up", "--port", "0"],
+        cwd=folder,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    found = re.search(r"http://\S+", line)
+    if found is None:
+        _, said = process.communicate(timeout=10)
+        raise AssertionError(f"assay up said {line!r} and {said!r}")
+    return Served(process, found[0], folder)
+
+
 Serve = Callable[..., Served]
 
 
@@ -44,24 +65,7 @@ def serve_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     running: list[Served] = []
 
     def start(toml: str = "", root: Path | None = None, env: dict[str, str] | None = None) -> Served:
-        folder = root or tmp_path_factory.mktemp("served")
-        if toml or not (folder / "assay.toml").exists():
-            (folder / "assay.toml").write_text(toml)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "assay.main", "up", "--port", "0"],
-            cwd=folder,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        found = re.search(r"http://\S+", line)
-        if found is None:
-            _, said = process.communicate(timeout=10)
-            raise AssertionError(f"assay up said {line!r} and {said!r}")
-        served = Served(process, found[0], folder)
+        served = assay_up(root or tmp_path_factory.mktemp("served"), toml, env)
         running.append(served)
         return served
 

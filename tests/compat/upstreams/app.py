@@ -2,7 +2,8 @@
 
 The model's name upstream says what is played: `gpt-5.1--tools` answers with the fixture `tools`, and with
 `weather` once the request holds the results of the calls; `gpt-5.1--text.sevens` answers with `text` in
-pieces of seven bytes. Every request is checked against the SDK's own types and kept for the test to look at.
+pieces of seven bytes. What follows a `~` is a mark by which a test finds its request again. Every request is
+checked against the SDK's own types and kept for the test to look at.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import queue
 import re
 import socket
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 
+JUNK = b'data: {"id":"x","choi\xff\xfe\n\ndata: <html>503</html>\n\n\x00\x00'
 STATUSES = {"invalid": 400, "too-long": 400, "no-model": 404, "rate": 429, "broken": 500}
 
 
@@ -45,6 +49,7 @@ class Exchange:
     scenario: str
     stream: bool
     problems: list[str]
+    mark: str = ""
     reading: threading.Event = field(default_factory=threading.Event)
     closed: threading.Event = field(default_factory=threading.Event)
 
@@ -148,7 +153,7 @@ def _understand(scope: dict[str, Any], body: bytes) -> tuple[Exchange, Api]:
         raise LookupError(f"{provider} has nothing at {path}")
     api, model = which
     stream = path.endswith(":streamGenerateContent") or parsed.get("stream") is True
-    scenario = (model or parsed["model"]).partition("--")[2]
+    scenario, _, mark = (model or parsed["model"]).partition("--")[2].partition("~")
     problems = api.check(parsed)
     name, wanted = api.key
     if headers.get(name) != wanted:
@@ -157,7 +162,8 @@ def _understand(scope: dict[str, Any], body: bytes) -> tuple[Exchange, Api]:
         problems.append("no anthropic-version")
     if path.endswith(":streamGenerateContent") and query != "alt=sse":
         problems.append(f"query is {query!r}")
-    return Exchange(provider, api.dialect, path, query, headers, parsed, scenario, stream, problems), api
+    exchange = Exchange(provider, api.dialect, path, query, headers, parsed, scenario, stream, problems, mark)
+    return exchange, api
 
 
 class _Play:
@@ -170,6 +176,8 @@ class _Play:
         scenario, _, pieces = self.exchange.scenario.partition(".")
         if self.api.fixture:
             await self._whole(200, self._file(self.api.fixture, "json"))
+        elif scenario.startswith("status-"):
+            await self._whole(int(scenario.removeprefix("status-")), self._file("error-broken", "json"))
         elif scenario.startswith("error-") and scenario.removeprefix("error-") not in {"first", "mid"}:
             await self._refuse(scenario.removeprefix("error-"))
         elif (fault := getattr(self, "_" + scenario.replace("-", "_"), None)) is not None:
@@ -256,19 +264,72 @@ class _Play:
         if self.exchange.stream:
             await self._open()
             await self._piece(self._half())
+        await self._until_closed()
+
+    async def _silent(self) -> None:
+        """The request is taken, and that was all."""
+        await self._until_closed()
+
+    async def _slow(self) -> None:
+        """A status at once, and then nothing."""
+        kind = b"text/event-stream" if self.exchange.stream else b"application/json"
+        await self._head(200, [(b"content-type", kind)])
+        await self._piece(b"")
+        await self._until_closed()
+
+    async def _until_closed(self) -> None:
         self.exchange.reading.set()
         while (await self.receive())["type"] != "http.disconnect":
             pass
         self.exchange.closed.set()
 
-    async def _garbage(self) -> None:
-        junk = b'data: {"id":"x","choi\xff\xfe\n\ndata: <html>503</html>\n\n\x00\x00'
+    async def _malformed(self) -> None:
+        """Half of a reply, and then what is no event."""
         if self.exchange.stream:
             await self._open()
-            await self._piece(junk)
+            await self._piece(self._half() + b'data: {"id":"x","choi\n\n')
             await self._close()
         else:
-            await self._whole(200, junk)
+            body = self._file("text", "json")
+            await self._whole(200, body[: len(body) // 2] + JUNK)
+
+    async def _rate_date(self) -> None:
+        """Told as a date when to come again: half a minute from now."""
+        later = formatdate(time.time() + 30, usegmt=True).encode()
+        await self._whole(429, self._file("error-rate", "json"), [(b"retry-after", later)])
+
+    async def _filter(self) -> None:
+        """The provider's own filter refuses what was asked."""
+        said = "The prompt was filtered because of its content policy."
+        kind = {"type": "invalid_request_error"} | (
+            {"code": "content_filter"} if "openai" in self.api.dialect else {}
+        )
+        if self.api.dialect == "gemini":
+            kind = {"code": 400, "status": "INVALID_ARGUMENT"}
+        detail = json.dumps({"type": "error", "error": {"message": said, **kind}})
+        await self._whole(400, detail.encode())
+
+    async def _keyed_401(self) -> None:
+        await self._keyed(401)
+
+    async def _keyed_403(self) -> None:
+        await self._keyed(403)
+
+    async def _keyed(self, status: int) -> None:
+        """The first key is refused, the second is good."""
+        name, _ = self.api.key
+        if "second-key" in self.exchange.headers.get(name, ""):
+            await self._answer("text", "")
+        else:
+            await self._whole(status, self._file("error-bad-key", "json"))
+
+    async def _garbage(self) -> None:
+        if self.exchange.stream:
+            await self._open()
+            await self._piece(JUNK)
+            await self._close()
+        else:
+            await self._whole(200, JUNK)
 
     async def _empty(self) -> None:
         if self.exchange.stream:

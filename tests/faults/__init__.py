@@ -1,0 +1,1 @@
+"""Sixteen faults of upstreams, and what becomes of the calls that meet them."""
