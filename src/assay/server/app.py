@@ -15,7 +15,7 @@ import msgspec
 from assay.app import App
 from assay.errors import AssayError, NotFound, RequestError, StorageError
 from assay.keys import Key
-from assay.server import models, routes
+from assay.server import metrics, models, routes
 from assay.server.access import Access, challenge, is_api
 from assay.server.asgi import (
     JSON_TYPE,
@@ -27,8 +27,9 @@ from assay.server.asgi import (
     Send,
     respond,
 )
-from assay.server.calls import answer
+from assay.server.calls import UNFORESEEN, answer
 from assay.server.openai_responses import stored
+from assay.trace import Sample
 
 log = logging.getLogger("assay.server")
 
@@ -56,7 +57,10 @@ class Server:
         self._endpoints: dict[tuple[str, str], Endpoint] = {
             ("GET", "/healthz"): self._health,
             ("GET", "/readyz"): self._ready,
+            ("GET", "/metrics"): self._metrics,
         }
+        self._requests = 0
+        self.others: Callable[[], list[Sample]] = list
         self._paths = {path for _, path in self._endpoints}
         self._access = Access(app.keyring, app.config.server)
 
@@ -64,6 +68,7 @@ class Server:
         if scope["type"] != "http":
             # The process, not ASGI's lifespan, opens and closes the App; websockets are not accepted.
             return
+        self._requests += 1
         try:
             self._access.check_origin(scope)
             key = await self._access.key(scope)
@@ -75,11 +80,16 @@ class Server:
             await respond(send, status, body, [JSON_TYPE, *_retry_after(error), *challenge(scope, error)])
         except Exception:
             log.exception("%s %s failed in a way that nobody foresaw", scope["method"], scope["path"])
-            failed = "Assay failed on this request. That is a defect of Assay; its log has the details."
-            status, body = _in_the_callers_words(scope, AssayError(failed))
+            status, body = _in_the_callers_words(scope, AssayError(UNFORESEEN))
             # When a reply has begun already, uvicorn refuses another and closes the connection.
             with suppress(RuntimeError):
                 await respond(send, status, body)
+        finally:
+            self._requests -= 1
+
+    def samples(self) -> list[Sample]:
+        """The figures of this process."""
+        return list(metrics.own(self._app, self._requests))
 
     def _find(self, scope: Scope, key: Key | None) -> Endpoint:
         method, path = scope["method"], scope["path"]
@@ -114,13 +124,12 @@ class Server:
                 body = await stored.delete(self._app, response_id, key_id=key_id)
             case "GET", True:
                 asked = routes.query(scope)
-                limit = asked.get("limit", "20")
                 body = await stored.input_items(
                     self._app,
                     response_id,
                     order=asked.get("order", "desc"),
                     after=asked.get("after"),
-                    limit=int(limit) if limit.isdecimal() else 0,
+                    limit=routes.whole_number(asked.get("limit", "20")),
                     key_id=key_id,
                 )
             case method, _:
@@ -157,6 +166,11 @@ class Server:
             "models": {info.name: info.problem or "ok" for info in models.usable(self._app, key)},
         }
         await respond(send, 200 if problem is None else 503, msgspec.json.encode(body))
+
+    async def _metrics(self, _scope: Scope, _receive: Receive, send: Send, *, key: Key | None) -> None:
+        """What Prometheus reads: of every worker, whichever of them is asked."""
+        body = metrics.exposition([*self.samples(), *self.others()])
+        await respond(send, 200, body, [(b"content-type", metrics.CONTENT_TYPE)])
 
 
 def _in_the_callers_words(scope: Scope, error: AssayError) -> tuple[int, bytes]:

@@ -34,10 +34,17 @@ class CallerGone(Exception):
 
 
 def header(scope: Scope, name: bytes) -> str | None:
+    """The first of that name."""
     for key, value in scope["headers"]:
         if key == name:
             return str(value.decode("latin-1"))
     return None
+
+
+def header_list(scope: Scope, name: bytes) -> str | None:
+    """All of that name, as one list: what HTTP takes for the same."""
+    found = [str(value.decode("latin-1")) for key, value in scope["headers"] if key == name]
+    return ", ".join(found) or None
 
 
 async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:

@@ -5,6 +5,7 @@ What a dialect says lives beside this file; which path leads to which is assay.s
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import AsyncIterator
 from time import perf_counter
@@ -13,7 +14,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from assay.app import App
-from assay.errors import AssayError, BadResponse, RequestError
+from assay.errors import AssayError, RequestError
 from assay.evals.calling import ask
 from assay.providers.proofs import opened_event, opened_response, sealed_request
 from assay.server.asgi import (
@@ -23,6 +24,7 @@ from assay.server.asgi import (
     Scope,
     Send,
     header,
+    header_list,
     read_body,
     respond,
     while_caller_listens,
@@ -49,6 +51,10 @@ from assay.types import (
 )
 from assay.types.timing import Timing, begin, timing
 
+log = logging.getLogger("assay.server")
+
+UNFORESEEN = "Assay failed on this request. That is a defect of Assay; its log has the details."
+
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}.*")
 _STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 # What a body with signatures or encrypted reasoning has in it, in any dialect.
@@ -56,6 +62,9 @@ _PROOFS = (b"ignature", b"encrypted", b"redacted")
 _SIGNED = frozenset({ReasoningDelta, ToolCallDelta, TextDelta, Completed})
 # Fields that name what a provider keeps of earlier calls.
 _KEPT_UPSTREAM = ("previous_response_id", "conversation")
+_NOT_PLAIN = re.compile(r"[^\x20-\x7e]")
+_MAX_SEEN_BYTES = 64 << 10
+"""How large a body that was not understood may be for the trace to show it."""
 _MAX_DROPPED_CHARS = 4_000
 
 
@@ -88,6 +97,7 @@ async def answer(
         context = replace(context, response_id=dialect.new_id())
     request = replace(request, context=context)
     times.understood = perf_counter()
+    times.trace_id = context.trace_id
     named = (b"x-assay-trace-id", (context.trace_id or "").encode())
     async with while_caller_listens(receive):
         if request.stream:
@@ -167,7 +177,9 @@ async def _understand(
         if glanced is None:
             raise
         request, options, problem, whole = glanced, None, error, glanced
-    headers = tuple((name, value) for name in dialect.forwarded if (value := header(scope, name.encode())))
+    headers = tuple(
+        (name, value) for name in dialect.forwarded if (value := header_list(scope, name.encode()))
+    )
     return Parsed(replace(request, wire=WireCall(dialect.name, body, headers, whole, problem)), options)
 
 
@@ -186,7 +198,8 @@ def _glance(dialect: Dialect, body: bytes, model: str, *, keyed: bool) -> Reques
     stream = fields.get("stream", False) if dialect.streamed is None else dialect.streamed
     if not isinstance(name, str) or not isinstance(stream, bool | None):
         return None
-    said = Message("user", (Opaque(dialect.name, fields),))
+    seen = fields if len(body) <= _MAX_SEEN_BYTES else {"bytes": len(body)}
+    said = Message("user", (Opaque(dialect.name, seen),))
     return Request(name, (said,), operation=dialect.operation, stream=bool(stream))
 
 
@@ -215,7 +228,12 @@ async def _stream(
     try:
         async with closing(app.stream(request)) as events:
             async for event in events:
-                data = _said(event, request, encoder, dialect)
+                try:
+                    data = _said(event, request, encoder, dialect)
+                except Exception as error:
+                    # The trace, too, shall know that it was not the caller who ended this.
+                    await events.athrow(error)
+                    raise
                 if not started:
                     # The status is sent with the first event: what fails before it has a status of its own.
                     started = True
@@ -234,14 +252,18 @@ async def _stream(
         if not started:
             raise
         await send({"type": "http.response.body", "body": encoder.error(error), "more_body": True})
+    except Exception:
+        if not started:
+            raise
+        log.exception("a stream of %s failed in a way that nobody foresaw", request.model)
+        told = encoder.error(AssayError(UNFORESEEN))
+        await send({"type": "http.response.body", "body": told, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
 
 
 def _said(event: Event, request: Request, encoder: ReplyEncoder, dialect: str) -> bytes:
     if type(event) is WireData:
         return encoder.wire(event.data)
-    if request.wire is not None and request.wire.problem is not None:
-        raise BadResponse("The upstream did not answer with a stream, though it was asked for one")
     if type(event) is Started:
         event = _named(event, request.context.response_id)
     elif type(event) is Completed:
@@ -292,7 +314,7 @@ def _dropped(paths: tuple[str, ...]) -> Headers:
     if not paths:
         return []
     told = ", ".join(dict.fromkeys(paths))[:_MAX_DROPPED_CHARS]
-    return [(b"x-assay-dropped", told.encode("ascii", "replace"))]
+    return [(b"x-assay-dropped", _NOT_PLAIN.sub("?", told).encode())]
 
 
 def _timed(times: Timing | None) -> tuple[bytes, bytes]:

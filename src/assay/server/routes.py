@@ -71,10 +71,15 @@ def page(scope: Scope) -> dict[str, str | int | None]:
     asked = query(scope)
     limit = asked.get("limit", "")
     return {
-        "limit": int(limit) if limit.isdecimal() and int(limit) else None,
+        "limit": whole_number(limit) or None,
         "after_id": asked.get("after_id"),
         "before_id": asked.get("before_id"),
     }
+
+
+def whole_number(text: str) -> int:
+    """0 for what is no number, or one that nobody means."""
+    return int(text) if text.isdecimal() and len(text) <= 9 else 0
 
 
 def query(scope: Scope) -> dict[str, str]:
