@@ -360,6 +360,12 @@ def test_a_text_document_that_is_no_utf_8_is_the_callers_to_mend() -> None:
         WIRE.encode(Request(NEW, (Message("user", (File(Inline("text/plain", b"\xff")),)),)))
 
 
+@pytest.mark.parametrize("note", [{"type": ["x"]}, {"type": {}}, {"type": None}, {}, "x", None, [1]])
+def test_an_annotation_of_any_shape_is_left_out(note: Any) -> None:
+    answer = Message("assistant", (Text("c", (note,)),))
+    assert dropped(Request(NEW, (user("a"), answer, user("b")))) == ("messages[1].parts[0].annotations",)
+
+
 def test_what_the_answer_does_not_depend_on_is_left_out_by_name() -> None:
     parts = (
         Text("a", ({"type": "url_citation"},), signature="c2ln", cache=CacheMark("24h")),

@@ -281,6 +281,14 @@ def test_what_has_no_place_is_reported() -> None:
     assert told == ("choices[0].logprobs", f"{where}.annotations", f"{where}.signature")
 
 
+@pytest.mark.parametrize("note", [{"type": ["x"]}, {"type": {}}, {"type": None}, {}, "x", None, [1]])
+def test_an_annotation_of_any_shape_is_left_out(note: Any) -> None:
+    reply = response(Text("Hi", (note, CITATION)))
+    written = MESSAGES.write(reply, None)
+    assert json.loads(written.body)["content"][0]["citations"] == [CITATION]
+    assert written.dropped == ("choices[0].message.parts[0].annotations",)
+
+
 def test_geminis_signature_travels_with_the_call() -> None:
     data = MESSAGES.write(response(ToolCall("a", "f", "{}", signature="s")), None).body
     block = Message.model_validate_json(data, strict=True).content[0].to_dict()

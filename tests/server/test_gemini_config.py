@@ -235,6 +235,10 @@ def test_properties_stand_in_the_order_that_is_wanted() -> None:
     schema = json_schema({"type": "OBJECT", "properties": properties, "propertyOrdering": ["c", "x", "a"]})
     assert list(schema["properties"]) == ["c", "a", "b"]
     assert "propertyOrdering" not in schema
+    for junk in ([["a"], {}, None, 1], "a", {"a": 1}):
+        assert list(json_schema({"properties": properties, "propertyOrdering": junk})["properties"]) == [
+            *"abc"
+        ]
 
 
 # --- the other calls -----------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, assert_never
 import msgspec
 
 from assay.errors import RequestError, UnsupportedFeature
-from assay.providers.anthropic.vocabulary import CITATIONS, DIALECT, tool_id
+from assay.providers.anthropic.vocabulary import DIALECT, is_citation, tool_id
 from assay.providers.translation import Drops
 from assay.types import (
     Audio,
@@ -70,9 +70,7 @@ def text_block(part: Text, where: str, drops: Drops, *, cited: bool = False) -> 
         return None
     body: Body = {"type": "text", "text": part.text}
     if part.annotations:
-        if cited and all(
-            isinstance(note, dict) and note.get("type") in CITATIONS for note in part.annotations
-        ):
+        if cited and all(map(is_citation, part.annotations)):
             body["citations"] = list(part.annotations)
         else:
             drops.add(f"{where}.annotations")

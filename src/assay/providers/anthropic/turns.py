@@ -74,7 +74,7 @@ class Turns:
         """
         calling = False
         for turn in reversed(self._turns):
-            kinds = [block.get("type") for block in turn["content"]]
+            kinds = [str(block.get("type")) for block in turn["content"]]
             if turn["role"] == "assistant":
                 if any(kind in _THOUGHTS for kind in kinds):
                     return False

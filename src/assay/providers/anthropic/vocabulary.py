@@ -20,7 +20,7 @@ DIALECT = "anthropic"
 VERSION = "2023-06-01"
 """The API version of a call whose caller names none: the last one that takes a temperature."""
 
-CITATIONS = frozenset(
+_CITATIONS = frozenset(
     {
         "char_location",
         "page_location",
@@ -29,7 +29,13 @@ CITATIONS = frozenset(
         "search_result_location",
     }
 )
-"""The types of the annotations that are this API's own."""
+
+
+def is_citation(annotation: object) -> bool:
+    """Whether an annotation is this API's own."""
+    kind = annotation.get("type") if isinstance(annotation, dict) else None
+    return isinstance(kind, str) and kind in _CITATIONS
+
 
 # --- stop reasons --------------------------------------------------------------------------------
 

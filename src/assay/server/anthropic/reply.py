@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, assert_never
 import msgspec
 
 from assay.errors import BadResponse, UnsupportedFeature
-from assay.providers.anthropic.vocabulary import CITATIONS, DIALECT, finish_from, made_up_id
+from assay.providers.anthropic.vocabulary import DIALECT, finish_from, is_citation, made_up_id
 from assay.server.dialect import Written
 from assay.types import (
     Audio,
@@ -215,11 +215,7 @@ def opaque_block(part: Opaque) -> Body:
 
 def citations(annotations: tuple[Any, ...]) -> list[Any]:
     """Those that are Anthropic's: others have other fields."""
-    return [note for note in annotations if _is_citation(note)]
-
-
-def _is_citation(note: Any) -> bool:
-    return isinstance(note, dict) and note.get("type") in CITATIONS
+    return [note for note in annotations if is_citation(note)]
 
 
 def _input(call: ToolCall) -> Body | msgspec.Raw:

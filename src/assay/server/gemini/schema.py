@@ -79,7 +79,8 @@ def _value(name: str, value: Any) -> Any:
 
 def _ordered(properties: dict[str, Any], order: Any) -> dict[str, Any]:
     """Models write properties in the order in which the schema has them."""
-    first = [name for name in order if name in properties] if isinstance(order, list) else []
+    wanted = [name for name in order if isinstance(name, str)] if isinstance(order, list) else []
+    first = [name for name in wanted if name in properties]
     return {name: properties[name] for name in dict.fromkeys([*first, *properties])}
 
 
