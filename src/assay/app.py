@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Final, assert_never
+from typing import Final
 
 from anyio import to_thread
 
 from assay.config import REMOTE, CacheSettings, Config, ProviderSettings, RouteSettings, load
-from assay.errors import AssayError, BadResponse, ConfigError, DatasetError, RequestError
+from assay.errors import BadResponse, DatasetError, RequestError
 from assay.evals.calling import ask
 from assay.evals.dataset import Dataset
 from assay.evals.jsonl import SUFFIX, read_dataset
 from assay.evals.store import DatasetStore
-from assay.gateway import DEFAULT_DEADLINE_S, Route, Target, gateway
+from assay.gateway import DEFAULT_DEADLINE_S, Healths, Meters, Route, Target, gateway
 from assay.gateway.cache import Cache, CacheRules, tenant_of
 from assay.gateway.replies import Replies, Shelf
+from assay.gateway.upstreams import Opened, Upstreams
 from assay.keys import Keyring, KeyStore
 from assay.prices import Listed, Pricing, free, listed, look_up
 from assay.prompts import PromptTemplate
 from assay.prompts.store import PromptStore, Synced
-from assay.providers.anthropic import Anthropic
-from assay.providers.base import Upstream, WireFormat
-from assay.providers.gemini import Gemini
-from assay.providers.http import HttpUpstream
-from assay.providers.local import LocalModel
+from assay.providers.base import Upstream
 from assay.providers.local.model import CONTEXT_TOKENS, SLOTS
-from assay.providers.local_embeddings import LocalEmbeddings
 from assay.providers.local_embeddings.model import MAX_TOKENS
-from assay.providers.openai_chat import OpenAIChat
-from assay.providers.openai_responses import OpenAIResponses
-from assay.providers.scripted import Scripted
 from assay.providers.transport import Transport
-from assay.providers.weights import find
 from assay.runs.log import RunLog
 from assay.storage import Store
-from assay.trace import Redactor, SpanWriter, Tracer, TraceStore
+from assay.trace import Metrics, Redactor, Span, SpanWriter, Tracer, TraceStore
 from assay.types import (
     JSON,
     Event,
@@ -56,8 +48,6 @@ from assay.types import (
 
 PROMPTS: Final = "prompts"
 DATASETS: Final = "datasets"
-EMBEDDINGS: Final = "local-embeddings"
-"""The weights of the embedding model in this process, and the name that it goes by."""
 
 
 class Stores:
@@ -127,13 +117,10 @@ class App:
         self,
         stores: Stores,
         writer: SpanWriter,
-        tracer: Tracer,
-        routes: dict[str, Route],
-        models: list[ModelInfo],
+        upstreams: Upstreams,
         keyring: Keyring,
         cache: Cache,
     ) -> None:
-        self.config = stores.config
         self.stores = stores
         self.store = stores.store
         self.traces = stores.traces
@@ -144,16 +131,51 @@ class App:
         self.keyring = keyring
         self.cache = cache
         self.writer = writer
-        self.tracer = tracer
-        self.routes = routes
-        self.models = models
-        self.handler: Handler = gateway(
+        # What a process knows by now outlives what it is told anew: see `reload`.
+        self.healths = Healths()
+        self.meters = Meters(self.healths.clock)
+        self.metrics = Metrics()
+        self.listeners: list[Callable[[Span], object]] = []
+        self.tracer = Tracer(self._record)
+        self._upstreams = upstreams
+        self._settle(stores.config)
+
+    def _record(self, span: Span) -> None:
+        self.metrics.observe(span)
+        for listener in self.listeners:
+            listener(span)
+        self.writer.record(span)
+
+    def _settle(self, config: Config) -> None:
+        """Puts a configuration in force, in one step, or raises and does not."""
+        found = self._upstreams.of(config)
+        routes, models = _wired(config, found)
+        handler = gateway(
             routes,
-            tracer,
-            capture_content=stores.config.trace.capture_content,
-            keyring=keyring,
-            cache=cache,
+            self.tracer,
+            capture_content=config.trace.capture_content,
+            healths=self.healths,
+            meters=self.meters,
+            keyring=self.keyring,
+            cache=self.cache,
         )
+        self._upstreams.keep(found)
+        self.metrics.models = frozenset(routes)
+        self.writer.redact = Redactor(config.secrets) if config.trace.redact_secrets else None
+        self.config: Config = config
+        self.routes: dict[str, Route] = routes
+        self.models: list[ModelInfo] = models
+        self.handler: Handler = handler
+
+    def reload(self, config: Config) -> None:
+        """Puts another configuration in force. Calls under way end on the old one.
+
+        Providers whose settings are as they were keep their connections and their loaded models; circuits,
+        limits and caches keep what they know. Raises ConfigError, and changes nothing, for what needs a
+        restart.
+        """
+        self.config.check_reload(config)
+        self._settle(config)
 
     async def call(
         self,
@@ -230,7 +252,6 @@ async def open_app(config: Config | Path | str | None = None) -> AsyncIterator[A
             stores.store,
             flush_interval_s=settings.trace.flush_interval_s,
             queue_spans=settings.trace.queue_spans,
-            redact=Redactor(settings.secrets) if settings.trace.redact_secrets else None,
         )
         stack.callback(writer.close)
         keyring = Keyring(stores.keys)
@@ -240,43 +261,45 @@ async def open_app(config: Config | Path | str | None = None) -> AsyncIterator[A
         stack.callback(replies.close)
         cache = Cache(replies, tenant_of(keyring.find))
         transport = await stack.enter_async_context(Transport())
-        upstreams: dict[str, Upstream] = {}
-        routes: dict[str, Route] = {}
-        models: list[ModelInfo] = []
-        for name, model in settings.models.items():
-            provider = settings.providers[model.provider]
-            if model.provider not in upstreams:
-                upstream = _upstream(model.provider, provider, settings, transport)
-                upstreams[model.provider] = upstream
-                stack.push_async_callback(upstream.aclose)
-            upstream = upstreams[model.provider]
-            upstream_model = model.model or name
-            pricing = _pricing(provider)
-            target = Target(
-                name,
-                upstream,
-                upstream_model,
-                pricing,
-                model.deadline_s,
-                model.first_token_s,
-                model.between_tokens_s,
-                model.limits,
-            )
-            routes[name] = Route(name, (target,), cache=_cache_rules(model.cache))
-            models.append(_info(name, model.provider, upstream_model, provider, upstream))
-        for name, settled in settings.routes.items():
-            targets = tuple(_of_route(routes[model].targets[0], settled) for model in settled.models)
-            routes[name] = Route(
-                name,
-                targets,
-                settled.balance,
-                settled.weights,
-                settled.retries,
-                settled.deadline_s or DEFAULT_DEADLINE_S,
-                _cache_rules(settled.cache),
-            )
-            models.append(_route_info(name, settled, {info.name: info for info in models}))
-        yield App(stores, writer, Tracer(writer.record), routes, models, keyring, cache)
+        upstreams = Upstreams(transport)
+        stack.push_async_callback(upstreams.aclose)
+        yield App(stores, writer, upstreams, keyring, cache)
+
+
+def _wired(settings: Config, upstreams: Mapping[str, Opened]) -> tuple[dict[str, Route], list[ModelInfo]]:
+    """The routes of a configuration by the names that callers use, and what there is to know of them."""
+    routes: dict[str, Route] = {}
+    models: list[ModelInfo] = []
+    for name, model in settings.models.items():
+        provider = settings.providers[model.provider]
+        upstream = upstreams[model.provider].upstream
+        upstream_model = model.model or name
+        pricing = _pricing(provider)
+        target = Target(
+            name,
+            upstream,
+            upstream_model,
+            pricing,
+            model.deadline_s,
+            model.first_token_s,
+            model.between_tokens_s,
+            model.limits,
+        )
+        routes[name] = Route(name, (target,), cache=_cache_rules(model.cache))
+        models.append(_info(name, model.provider, upstream_model, provider, upstream))
+    for name, settled in settings.routes.items():
+        targets = tuple(_of_route(routes[model].targets[0], settled) for model in settled.models)
+        routes[name] = Route(
+            name,
+            targets,
+            settled.balance,
+            settled.weights,
+            settled.retries,
+            settled.deadline_s or DEFAULT_DEADLINE_S,
+            _cache_rules(settled.cache),
+        )
+        models.append(_route_info(name, settled, {info.name: info for info in models}))
+    return routes, models
 
 
 def _cache_rules(settings: CacheSettings | None) -> CacheRules | None:
@@ -290,67 +313,6 @@ def _of_route(target: Target, settled: RouteSettings) -> Target:
         first_token_s=settled.first_token_s or target.first_token_s,
         between_tokens_s=settled.between_tokens_s or target.between_tokens_s,
     )
-
-
-class Unusable:
-    """An upstream that is configured and cannot be called: says why to whoever calls it."""
-
-    def __init__(self, name: str, problem: AssayError) -> None:
-        self.name = name
-        self.problem: AssayError = problem
-        self.dialects: frozenset[str] = frozenset()
-
-    def __call__(self, request: Request) -> AsyncIterator[Event]:
-        # Without the traceback of the call before, which would grow from call to call.
-        raise self.problem.with_traceback(None)
-
-    async def aclose(self) -> None:
-        """Nothing was opened."""
-
-
-def _upstream(name: str, settings: ProviderSettings, config: Config, transport: Transport) -> Upstream:
-    match settings.dialect:
-        case "openai" | "openai-responses" | "compatible" | "anthropic" | "gemini":
-            try:
-                key = config.secret(settings.api_key, where=f"[providers.{name}] api_key")
-            except ConfigError as error:
-                return Unusable(name, error)
-            assert settings.base_url is not None  # checked by assay.config
-            return HttpUpstream(name, _wires(settings), settings.base_url, key, transport)
-        case "local":
-            path = config.path(settings.path) if settings.path else find("local", config.cache_dir)
-            return LocalModel(
-                name,
-                path,
-                context_tokens=settings.context_tokens,
-                slots=settings.slots,
-                threads=settings.threads,
-            )
-        case "scripted":
-            return Scripted(name, settings.replies)
-        case "local-embeddings":
-            folder = config.path(settings.path) if settings.path else find(EMBEDDINGS, config.cache_dir)
-            return LocalEmbeddings(name, folder, threads=settings.threads)
-        case _:
-            assert_never(settings.dialect)
-
-
-def _wires(settings: ProviderSettings) -> list[WireFormat]:
-    """The APIs of a remote provider, the one for callers of another dialect first."""
-    match settings.dialect:
-        case "openai":
-            return [OpenAIChat(extensions=False), OpenAIResponses()]
-        case "compatible":
-            # These servers take and give more than OpenAI itself, which refuses what it does not know.
-            return [OpenAIChat()]
-        case "openai-responses":
-            return [OpenAIResponses()]
-        case "anthropic":
-            return [Anthropic() if settings.max_tokens is None else Anthropic(max_tokens=settings.max_tokens)]
-        case "gemini":
-            return [Gemini()]
-        case _:
-            raise AssertionError(f"{settings.dialect} is not spoken over HTTP")
 
 
 _CARRIES: Final[dict[str, tuple[str, ...]]] = {

@@ -44,6 +44,8 @@ class ServerSettings(Value, forbid_unknown_fields=True):
     """0 to 65535; 0 takes any free port."""
     hosts: tuple[str, ...] = ()
     """Names, without a port, by which callers may know this server; loopback's always do, and addresses."""
+    grace_s: float = 10.0
+    """How long calls in flight may take to finish when the server is told to stop, in seconds."""
     max_body_bytes: int = 20 * 1024 * 1024
     """The largest request body; a larger one is answered with 413."""
 
@@ -432,6 +434,8 @@ def _check_values(parsed: _File, place: _Places) -> None:
     for name in parsed.server.hosts:
         if not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?", name):
             raise place.error(("server", "hosts"), f"{name!r} is not a name such as assay.example.com")
+    if not 0 <= parsed.server.grace_s < inf:
+        raise place.error(("server", "grace_s"), "must be at least 0 seconds")
     if parsed.server.max_body_bytes < 1:
         raise place.error(("server", "max_body_bytes"), "must be at least 1")
     if not 0 < parsed.trace.flush_interval_s <= 60:

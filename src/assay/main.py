@@ -2,98 +2,142 @@
 
 from __future__ import annotations
 
-import gc
+import logging
 import os
-import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 from rich.markup import escape
 from typer.rich_utils import rich_format_error
 
 from assay.cli import EXIT_ERROR, Shell, build
-from assay.config import Config, ServerSettings, is_loopback
+from assay.config import Config, is_loopback, load
 from assay.errors import AssayError, ConfigError
-from assay.types import replace
+from assay.types import Value, replace
 
 if TYPE_CHECKING:
     from assay.app import App
     from assay.server.asgi import ASGIApp
+    from assay.server.workers import Worker
 
-_GRACE_S = 10
-"""How long calls in flight may take to finish after the first signal; a second Ctrl-C ends them."""
+log = logging.getLogger("assay.server")
 
 
 def up(
     context: typer.Context,
     host: str | None = typer.Option(None, help="The address to listen on; the default is 127.0.0.1."),
     port: int | None = typer.Option(None, min=0, max=65535, help="The port; the default is 8700."),
+    workers: int = typer.Option(1, min=1, max=64, help="How many processes serve, each with its own models."),
+    log_format: str = typer.Option("text", "--log-format", help="text, or json: one object a line."),
 ) -> None:
     """Serve the platform until Ctrl-C: the API, and the console in the browser."""
-    shell: Shell = context.obj
-    config = shell.config
-    server = replace(
-        config.server,
-        host=config.server.host if host is None else host,
-        port=config.server.port if port is None else port,
-    )
-    serve(shell, replace(config, server=server))
+    if log_format not in ("text", "json"):
+        raise ConfigError(f"--log-format is text or json, not {log_format!r}")
+    serve(context.obj, Listening(host, port, workers, log_format))  # type: ignore[arg-type]
 
 
-def serve(shell: Shell, config: Config) -> None:
+class Listening(Value):
+    """What the command line says of a server; what it leaves out is for assay.toml to say."""
+
+    host: str | None = None
+    port: int | None = None
+    workers: int = 1
+    log_format: Literal["text", "json"] = "text"
+
+    def over(self, config: Config) -> Config:
+        """The configuration as it is in force."""
+        server = config.server
+        host = server.host if self.host is None else self.host
+        port = server.port if self.port is None else self.port
+        return replace(config, server=replace(server, host=host, port=port))
+
+
+def serve(shell: Shell, asked: Listening) -> None:
     """Serves until SIGINT or SIGTERM, then finishes the calls in flight and stores every span."""
-    import uvicorn
+    from assay.server import logs
+    from assay.server.workers import Workers, close, listen
+    from assay.storage.serving import serving
+    from assay.trace import Redactor
 
-    from assay.app import open_app
-    from assay.server.app import Server
-    from assay.server.upkeep import upkeep
-
+    config = asked.over(shell.config)
+    logs.set_up(asked.log_format, Redactor(config.secrets))
     _check_reachable(shell, config)
-    listener = _listen(config.server)
-    port = listener.getsockname()[1]
+    sockets = listen(config.server.host, config.server.port, asked.workers)
+    address = f"http://{_in_url(config.server.host)}:{sockets[0].getsockname()[1]}"
+    current = [config]
 
-    noted: list[int] = []
+    def reread() -> Config:
+        return asked.over(load(shell.config_file))
 
-    def note(number: int, _frame: FrameType | None) -> None:
-        noted.append(number)
+    with serving(config.run_folder, address) as notice:
 
-    async def work() -> None:
-        async with open_app(config) as app:
-            pages = _pages(shell, app)
-            # What is loaded by now stays: the collector need not look at it again for each new object.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(20_000, 50, 50)
-            _announce(shell, app, f"http://{_in_url(config.server.host)}:{port}")
-            settings = uvicorn.Config(
-                Server(app, pages=pages),
-                lifespan="off",
-                access_log=False,
-                proxy_headers=False,
-                log_level="warning",
-                server_header=False,
-                date_header=False,
-                timeout_graceful_shutdown=_GRACE_S,
-            )
-            # A signal that came while everything was opened ends it before it begins.
-            if not noted:
-                async with upkeep(app):
-                    await uvicorn.Server(settings).serve(sockets=[listener])
-        shell.err.print("Stopped; every span is stored.")
+        def reload() -> bool:
+            """In the parent: whether there is something for the workers to read."""
+            try:
+                new = reread()
+                config.check_reload(new)
+            except ConfigError as error:
+                log.error("the configuration is not taken, and the one before stays: %s", error.message)
+                notice.reloaded(error.message)
+                return False
+            current[0] = new
+            notice.reloaded(None)
+            return True
 
-    # uvicorn raises the signal that ended it once more at its end, when the spans are still to be stored.
-    previous = {name: signal.signal(name, note) for name in (signal.SIGINT, signal.SIGTERM)}
+        outcome: Worker | int | None = None
+        if asked.workers > 1:
+            outcome = Workers(asked.workers, say=log.error, reload=reload).run()
+        if isinstance(outcome, int):
+            close(sockets)
+            if outcome:
+                raise typer.Exit(outcome)
+            shell.err.print("Stopped; every span is stored.")
+            return
+        told = notice.reloaded if outcome is None else _nobody
+        _work(shell, current[0], sockets, address, reread, told, outcome, notice.figures)
+        if outcome is None:
+            shell.err.print("Stopped; every span is stored.")
+    if outcome is not None:
+        # What follows in the parent is not for its workers.
+        raise typer.Exit(0)
+
+
+def _nobody(_problem: str | None) -> None:
+    """A worker's parent has told already."""
+
+
+def _work(
+    shell: Shell,
+    config: Config,
+    sockets: list[socket.socket],
+    address: str,
+    reread: Callable[[], Config],
+    told: Callable[[str | None], object],
+    worker: Worker | None,
+    figures: Path,
+) -> None:
+    """In the one process that serves, or in each of several."""
+    from assay.server.process import Process
+
+    def begun(app: App) -> ASGIApp | None:
+        pages = _pages(shell, app)
+        if worker is None or (worker.first and not worker.number):
+            _announce(shell, app, address)
+        return pages
+
+    number = 0 if worker is None else worker.number
+    folder = None if worker is None else figures
+    process = Process(config, sockets[number], reread=reread, told=told, worker=worker, figures=folder)
     try:
-        shell.run(work, fast=True)
+        shell.run(lambda: process.run(begun), fast=True)
     finally:
-        listener.close()
-        for name, handler in previous.items():
-            signal.signal(name, handler)
+        for one in sockets:
+            one.close()
 
 
 def _check_reachable(shell: Shell, config: Config) -> None:
@@ -107,18 +151,6 @@ def _check_reachable(shell: Shell, config: Config) -> None:
                 f"host {host!r} can be reached from other machines, and there are no keys to tell callers "
                 f"apart; make one first: assay key create NAME"
             )
-
-
-def _listen(settings: ServerSettings) -> socket.socket:
-    host, port = settings.host, settings.port
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
-    except OSError as error:
-        raise ConfigError(
-            f"Cannot listen on {host}:{port} ({error.strerror}); choose another port with --port, "
-            f"or stop what listens there"
-        ) from error
 
 
 def _in_url(host: str) -> str:

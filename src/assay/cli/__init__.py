@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from assay.cli import backup, call, datasets, demo, doctor, experiments, keys, models, prompts, traces
+from assay.cli import backup, call, datasets, demo, doctor, experiments, keys, models, prompts, reload, traces
 from assay.cli.shell import EXIT_ERROR, Shell
 
 __all__ = ["EXIT_ERROR", "Shell", "build"]
@@ -42,6 +42,7 @@ def build(up: Callable[..., None]) -> typer.Typer:
     cli.command("compare")(experiments.compare)
     cli.command("demo")(demo.demo)
     cli.command("doctor")(doctor.doctor)
+    cli.command("reload")(reload.reload)
     cli.add_typer(models.app, name="models")
     cli.add_typer(prompts.app, name="prompt")
     cli.add_typer(datasets.app, name="dataset")

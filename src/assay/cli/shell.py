@@ -61,6 +61,11 @@ class Shell:
         self.err = _Output(highlight=False, width=_width(sys.stderr), stderr=True)
 
     @property
+    def config_file(self) -> Path | None:
+        """The file that --config names."""
+        return self._config_file
+
+    @property
     def config(self) -> Config:
         if self._config is None:
             self._config = load(self._config_file)

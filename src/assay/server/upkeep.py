@@ -20,9 +20,12 @@ log = logging.getLogger("assay.trace")
 
 @asynccontextmanager
 async def upkeep(
-    app: App, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    app: App, *, alone: bool = True, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
 ) -> AsyncIterator[None]:
-    """Works while the block lasts: at once, and then every hour."""
+    """Works while the block lasts, at once and then every hour, if no other process of this server does."""
+    if not alone:
+        yield
+        return
     task = asyncio.create_task(_work(app, sleep))
     try:
         yield

@@ -29,7 +29,7 @@ _SIGNALS: Final = frozenset({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, sign
 
 
 class Worker(Value):
-    """`number` counts from 0; `first` is False for one that replaces another.
+    """`number` counts from 0, up to one below `count`; `first` is False for one that replaces another.
 
     `ready` is a file descriptor to write a byte to when calls are taken, `life` one that can be read from
     when the parent is gone.
@@ -39,6 +39,7 @@ class Worker(Value):
     first: bool
     ready: int
     life: int
+    count: int = 1
 
 
 class _Child:
@@ -101,7 +102,7 @@ class Workers:
         os.setpgid(0, 0)
         os.close(heard)
         os.close(self._life[1])
-        return Worker(number, first, ready, self._life[0])
+        return Worker(number, first, ready, self._life[0], self._count)
 
     def _handle(self, number: int) -> Worker | None:
         match number:

@@ -19,7 +19,18 @@ class Timing:
     call is recorded, and what the task does next is another one.
     """
 
-    __slots__ = ("asked", "decoded", "head", "over", "read", "received", "sent", "understood", "waited_s")
+    __slots__ = (
+        "asked",
+        "decoded",
+        "head",
+        "over",
+        "read",
+        "received",
+        "sent",
+        "trace_id",
+        "understood",
+        "waited_s",
+    )
 
     def __init__(self) -> None:
         self.received = self.understood = perf_counter()
@@ -30,6 +41,7 @@ class Timing:
         self.decoded: float | None = None
         self.waited_s = 0.0
         self.over = False
+        self.trace_id: str | None = None
 
     def ask(self) -> None:
         """A try begins; nothing is known of it yet."""
