@@ -17,7 +17,7 @@ from assay.evals.dataset import Dataset
 from assay.evals.jsonl import SUFFIX, read_dataset
 from assay.evals.store import DatasetStore
 from assay.gateway import DEFAULT_DEADLINE_S, Healths, Meters, Route, Target, gateway
-from assay.gateway.cache import Cache, CacheRules, tenant_of
+from assay.gateway.cache import Cache, CacheRules, SemanticRules, tenant_of
 from assay.gateway.replies import Replies, Shelf
 from assay.gateway.upstreams import Opened, Upstreams
 from assay.keys import Keyring, KeyStore
@@ -303,7 +303,10 @@ def _wired(settings: Config, upstreams: Mapping[str, Opened]) -> tuple[dict[str,
 
 
 def _cache_rules(settings: CacheSettings | None) -> CacheRules | None:
-    return None if settings is None else CacheRules(settings.ttl_s)
+    if settings is None:
+        return None
+    alike = settings.semantic
+    return CacheRules(settings.ttl_s, None if alike is None else SemanticRules(alike.threshold, alike.model))
 
 
 def _of_route(target: Target, settled: RouteSettings) -> Target:

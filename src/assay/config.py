@@ -100,11 +100,21 @@ class ProviderSettings(Value, forbid_unknown_fields=True):
     """What a scripted model answers, one after the other; the last one is repeated."""
 
 
+class SemanticSettings(Value, forbid_unknown_fields=True):
+    """A question that is very like one of before gets its reply. Left out: only equal ones do."""
+
+    threshold: float
+    """How alike, above 0 to 1: the cosine of the embeddings. 'assay cache tune' measures and proposes one."""
+    model: str = "local-embeddings"
+    """The model that makes the embeddings, by its name here."""
+
+
 class CacheSettings(Value, forbid_unknown_fields=True):
     """Equal calls to this name are answered once. Left out: each call is made."""
 
     ttl_s: float = 3600.0
     """How long a reply may be given again, in seconds."""
+    semantic: SemanticSettings | None = None
 
 
 class ReplySettings(Value, forbid_unknown_fields=True):
@@ -113,7 +123,7 @@ class ReplySettings(Value, forbid_unknown_fields=True):
     memory_bytes: int = 64 * 1024 * 1024
     """How much each process holds in memory; what was used least of late makes room."""
     store_bytes: int = 512 * 1024 * 1024
-    """How much is kept in the store, for all processes and after a restart; 0: nothing. The oldest makes room."""
+    """How much is kept in the store, for all processes and for later; 0: nothing. The oldest makes room."""
 
 
 class ModelSettings(Value, forbid_unknown_fields=True):
@@ -440,9 +450,7 @@ def _check_values(parsed: _File, place: _Places) -> None:
         raise place.error(("server", "max_body_bytes"), "must be at least 1")
     if not 0 < parsed.trace.flush_interval_s <= 60:
         raise place.error(("trace", "flush_interval_s"), "must be above 0 and at most 60 seconds")
-    for name in ("memory_bytes", "store_bytes"):
-        if getattr(parsed.cache, name) < 0:
-            raise place.error(("cache", name), "must be at least 0")
+    _check_replies(parsed, place)
     if parsed.trace.queue_spans < 1:
         raise place.error(("trace", "queue_spans"), "must be at least 1")
     if parsed.trace.keep_days is not None and parsed.trace.keep_days < 1:
@@ -476,6 +484,29 @@ def _check_times(keys: tuple[str, ...], of: ModelSettings | RouteSettings, place
         seconds = getattr(of, name)
         if seconds is not None and not 0 < seconds < inf:
             raise place.error((*keys, name), "must be above 0 seconds")
+
+
+def _check_replies(parsed: _File, place: _Places) -> None:
+    for name in ("memory_bytes", "store_bytes"):
+        if getattr(parsed.cache, name) < 0:
+            raise place.error(("cache", name), "must be at least 0")
+    models = {*BUILT_IN, *parsed.models}
+    for table, named in (("models", parsed.models), ("routes", parsed.routes)):
+        for name, settings in named.items():
+            if settings.cache is not None and settings.cache.semantic is not None:
+                keys = (table, name, "cache", "semantic")
+                _check_semantic(keys, settings.cache.semantic, models, place)
+                if not parsed.cache.store_bytes:
+                    raise place.error(keys, "needs the store; raise store_bytes under [cache]")
+
+
+def _check_semantic(
+    keys: tuple[str, ...], semantic: SemanticSettings, models: set[str], place: _Places
+) -> None:
+    if not 0 < semantic.threshold <= 1:
+        raise place.error((*keys, "threshold"), "must be above 0 and at most 1")
+    if semantic.model not in models:
+        raise place.error((*keys, "model"), f"there is no model {semantic.model!r}; add it under [models]")
 
 
 def _check_cache(keys: tuple[str, ...], cache: CacheSettings | None, place: _Places) -> None:

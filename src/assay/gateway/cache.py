@@ -54,10 +54,18 @@ _FORMAT = 1
 _json = msgspec.json.Encoder().encode
 
 
+class SemanticRules(Value):
+    """How alike two questions must be, from 0 to 1 (the cosine of their embeddings), and by which model."""
+
+    threshold: float
+    model: str = "local-embeddings"
+
+
 class CacheRules(Value):
-    """How long a reply of this name may be given again, in seconds."""
+    """How long a reply of this name may be given again, in seconds; and to questions how alike, if at all."""
 
     ttl_s: float = 3600.0
+    semantic: SemanticRules | None = None
 
 
 def tenant_of(find: Callable[[str], Key]) -> Tenant:
@@ -86,6 +94,9 @@ class Lookup(Protocol):
     """Where the question lies, once it was looked for."""
 
     async def find(self, ttl_s: float) -> Hit | None: ...
+
+    async def locate(self) -> None:
+        """Only finds out where it lies."""
 
 
 Alike: TypeAlias = Callable[[Request, str], Lookup]
@@ -189,6 +200,8 @@ class _Kept:
 
         async def find() -> Hit | None:
             if request.context.cache == "refresh":
+                if lookup is not None:
+                    await lookup.locate()
                 return None
             entry = await self._replies.find(key, self._ttl_s)
             if entry is not None:

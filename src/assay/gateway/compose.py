@@ -8,7 +8,7 @@ from functools import reduce
 
 from assay.errors import NotFound
 from assay.gateway.attempt import attempt
-from assay.gateway.cache import Cache, cached
+from assay.gateway.cache import Alike, Cache, cached
 from assay.gateway.keys import keys
 from assay.gateway.limits import LimitsOf, Meters, of_keys, of_model
 from assay.gateway.route import Healths, Route
@@ -50,7 +50,7 @@ def gateway(
     def answered(route: Route) -> Handler:
         if cache is None or route.cache is None:
             return end(route)
-        return cached(route.name, route.cache, cache)(end(route))
+        return cached(route.name, route.cache, cache, _alike(route, cache, whole))(end(route))
 
     def end(route: Route) -> Handler:
         # A model alone is called once and its errors are its caller's: streams would feel a further layer.
@@ -60,6 +60,16 @@ def gateway(
         return tries(route, known, note=note, clock_ns=tracer.clock_ns, meters=metered)
 
     return compose(rules, by_model({name: answered(route) for name, route in routes.items()}))
+
+
+def _alike(route: Route, cache: Cache, whole: Handler) -> Alike | None:
+    """Where replies to questions that are alike are looked for; its embeddings are calls of the gateway."""
+    if route.cache is None or route.cache.semantic is None:
+        return None
+    # numpy takes memory that other gateways need not spend.
+    from assay.gateway.semantic import Semantic
+
+    return Semantic(route.name, route.cache.semantic, cache.replies, whole)
 
 
 def by_model(handlers: Mapping[str, Handler]) -> Handler:

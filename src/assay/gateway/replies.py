@@ -234,6 +234,13 @@ class Replies:
             self._hold(key, body)
         return entry
 
+    async def others(self, partition: str, limit: int) -> list[tuple[str, bytes]]:
+        """Keys and places of the newest questions of a partition, from the store."""
+        if self.shelf is None or self._closed:
+            return []
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._near, partition, limit)
+
     def keep(self, key: str, entry: Entry, ttl_s: float, place: Place | None = None) -> None:
         """Holds it in memory, and has it stored by and by."""
         body = _encode(entry)
@@ -294,6 +301,14 @@ class Replies:
             return None
         self._failing = False
         return body
+
+    def _near(self, partition: str, limit: int) -> list[tuple[str, bytes]]:
+        assert self.shelf is not None
+        try:
+            return self.shelf.near(partition, int(self.clock() * _NS), limit)
+        except StorageError as error:
+            self._failed(error)
+            return []
 
     def _look(self) -> None:
         assert self.shelf is not None
