@@ -36,6 +36,10 @@ def gateway(
     cache: Cache | None = None,
 ) -> Handler:
     """The one Handler that the server, the SDK and every evaluation call."""
+
+    def whole(request: Request) -> AsyncIterator[Event]:
+        return composed(request)
+
     known = healths or Healths()
     metered = Meters(known.clock) if meters is None else meters
     rules = [
@@ -59,7 +63,8 @@ def gateway(
             return of_model(target.name, target.limits, metered, attempt(target))
         return tries(route, known, note=note, clock_ns=tracer.clock_ns, meters=metered)
 
-    return compose(rules, by_model({name: answered(route) for name, route in routes.items()}))
+    composed = compose(rules, by_model({name: answered(route) for name, route in routes.items()}))
+    return composed
 
 
 def _alike(route: Route, cache: Cache, whole: Handler) -> Alike | None:
