@@ -22,6 +22,7 @@ from assay.server import logs
 from assay.server.app import Server
 from assay.server.asgi import ASGIApp
 from assay.server.figures import Figures
+from assay.server.joined import Http
 from assay.server.upkeep import upkeep
 from assay.server.workers import Worker
 from assay.trace import Redactor
@@ -95,6 +96,7 @@ class Process:
     async def _serve(self, server: Server) -> None:
         settings = uvicorn.Config(
             server,
+            http=Http,
             lifespan="off",
             access_log=False,
             proxy_headers=False,
