@@ -138,7 +138,12 @@ def part_to(part: Part) -> Body:
             return {"text": part.text}
         case Reasoning():
             text = part.text or "\n\n".join(part.summary)
-            return {**own(part.extra), "text": text, "thought": True, **proof_to(part.signature, part.encrypted)}
+            return {
+                **own(part.extra),
+                "text": text,
+                "thought": True,
+                **proof_to(part.signature, part.encrypted),
+            }
         case ToolCall(kind="function"):
             call = call_to(part.id, part.name, arguments(part.arguments) or {})
             return {**own(part.extra), "functionCall": call, **signature_to(part.signature)}
