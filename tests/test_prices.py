@@ -103,3 +103,41 @@ def test_our_arithmetic_is_the_lists_own(
         assert theirs.total_price == 0
     else:
         assert ours.usd == theirs.total_price
+
+
+# --- service tiers -------------------------------------------------------------------------------
+
+NOVEMBER = datetime(2026, 11, 20, 12, tzinfo=UTC)
+MILLION = Usage(input=1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "tier", "usd"),
+    [
+        ("openai", "o4-mini", None, "1.1"),
+        ("openai", "o4-mini", "flex", "0.55"),
+        ("openai", "o4-mini", "priority", "2"),
+        ("openai", "o4-mini", "batch", "0.55"),
+        ("anthropic", "claude-opus-5", "fast", "10"),
+        ("google", "gemini-3.8-flash-tts", "flex", "0.25"),
+    ],
+)
+def test_a_service_tier_has_a_price_of_its_own(provider: str, model: str, tier: str, usd: str) -> None:
+    cost = listed(provider, clock=NOVEMBER.timestamp)(model, MILLION, tier)
+    assert (cost.usd, cost.kind) == (Decimal(usd), "exact")
+
+
+def test_a_tier_without_a_price_is_estimated_and_says_so() -> None:
+    price = listed("openai", clock=NOVEMBER.timestamp)
+    standard, scale = price("o4-mini", MILLION), price("o4-mini", MILLION, "scale")
+    assert (scale.usd, scale.kind) == (standard.usd, "estimated")
+    assert "no price for the service tier 'scale'" in scale.source
+    assert price("no-such-model", MILLION, "flex").kind == "unknown"
+    # A price that begins later is none yet.
+    early = listed("openai", clock=NOON.timestamp)("o4-mini", MILLION, "priority")
+    assert (early.usd, early.kind) == (standard.usd, "estimated")
+
+
+def test_what_is_free_is_free_in_every_tier() -> None:
+    assert free("runs here")("m", None, "priority") == Cost("exact", Decimal(0), "runs here")
+    assert unpriced("why")("m", MILLION, "priority") == Cost("unknown", None, "why")

@@ -10,20 +10,26 @@ import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TypeAlias
+from typing import NamedTuple, Protocol
 
 import genai_prices
 from genai_prices.data_snapshot import get_snapshot
-from genai_prices.types import ModelPrice, TieredPrices
+from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
 
 from assay.errors import ConfigError
 from assay.types import Cost, Usage, Value, replace
 
-Pricing: TypeAlias = Callable[[str, Usage | None], Cost]
-"""(the model's upstream name, its usage) to a Cost."""
+
+class Pricing(Protocol):
+    """What a call costs: `model` is the upstream's name, `tier` the service tier where it is not the standard
+    one."""
+
+    def __call__(self, model: str, usage: Usage | None, tier: str | None = None, /) -> Cost: ...
+
 
 SOURCE = f"genai-prices {genai_prices.__version__}"
 _MILLION = 1_000_000
+_WAYS = ("service_tier", "processing", "speed")
 
 # How each class of tokens is told to genai-prices, whose totals include their details.
 _KEYS: dict[str, tuple[str, ...]] = {
@@ -50,7 +56,7 @@ def free(reason: str) -> Pricing:
     """Models that nobody bills for: exactly 0 dollars."""
     cost = Cost("exact", Decimal(0), reason)
 
-    def price(_model: str, _usage: Usage | None) -> Cost:
+    def price(_model: str, _usage: Usage | None, _tier: str | None = None) -> Cost:
         return cost
 
     return price
@@ -60,7 +66,7 @@ def unpriced(reason: str) -> Pricing:
     """Models of which no price is known."""
     cost = Cost("unknown", None, reason)
 
-    def price(_model: str, _usage: Usage | None) -> Cost:
+    def price(_model: str, _usage: Usage | None, _tier: str | None = None) -> Cost:
         return cost
 
     return price
@@ -71,6 +77,7 @@ def listed(
 ) -> Pricing:
     """Prices of a provider by its genai-prices id ("openai"), or by its API's URL.
 
+    A service tier of which the list knows nothing costs what the standard one does, and is marked estimated.
     Raises ConfigError for an id that the list does not have; a URL that it does not know is unpriced.
     """
     snapshot = get_snapshot()
@@ -81,22 +88,26 @@ def listed(
             return unpriced(f'{SOURCE} knows no provider at {url}; name one with prices = "..."')
         known = ", ".join(sorted(entry.id for entry in snapshot.providers))
         raise ConfigError(f"There is no price list {provider!r}; there are: {known}") from error
-    rates: dict[tuple[str, int], dict[str, Decimal] | ModelPrice | None] = {}
+    rates: dict[tuple[str, int, str | None], _Rates | None] = {}
 
-    def price(model: str, usage: Usage | None) -> Cost:
+    def price(model: str, usage: Usage | None, tier: str | None = None) -> Cost:
         if usage is None:
             return Cost("unknown", None, "the upstream reported no usage")
         # Prices change by date and by time of day, at whole minutes.
         minute = int(clock() // 60)
-        key = (model, minute)
+        key = (model, minute, tier)
         if key not in rates:
             if len(rates) > 1000:
                 rates.clear()
-            rates[key] = _rates(found.id, model, minute)
+            rates[key] = _rates(found.id, model, minute, tier)
         known = rates[key]
         if known is None:
             return Cost("unknown", None, f"{SOURCE} has no price for {model} of {found.id}")
-        usd = _linear(known, usage) if isinstance(known, dict) else _by_list(known, usage)
+        a_token, of_tier = known
+        usd = _linear(a_token, usage) if isinstance(a_token, dict) else _by_list(a_token, usage)
+        if tier is not None and not of_tier:
+            source = f"{SOURCE} has no price for the service tier {tier[:40]!r}; this is the standard one"
+            return Cost("estimated", usd, source)
         return Cost("estimated" if usage.estimated else "exact", usd, SOURCE)
 
     return price
@@ -125,19 +136,42 @@ def _base(price: Decimal | TieredPrices | None) -> Decimal | None:
     return price.base if isinstance(price, TieredPrices) else price
 
 
-def _rates(provider: str, model: str, minute: int) -> dict[str, Decimal] | ModelPrice | None:
-    """Dollars a token for each class; the list's own object where prices have tiers; None if unknown."""
+class _Rates(NamedTuple):
+    """Dollars a token for each class, or the list's own object where prices depend on the number of tokens.
+
+    `of_tier`: the list has them for the service tier that was named.
+    """
+
+    a_token: dict[str, Decimal] | ModelPrice
+    of_tier: bool
+
+
+def _rates(provider: str, model: str, minute: int, tier: str | None) -> _Rates | None:
     try:
         _, info = get_snapshot().find_provider_model(model, None, provider, None)
     except LookupError:
         return None
-    prices = info.get_prices(datetime.fromtimestamp(minute * 60, UTC))
+    moment = datetime.fromtimestamp(minute * 60, UTC)
+    way = None if tier is None else _way(info, tier, moment)
+    prices = info.get_prices(moment, way)
     named = {name: value for name, value in vars(prices).items() if value is not None}
     if not any(name.startswith(("input", "output")) for name in named):
         return None
     if any(isinstance(value, TieredPrices) for value in named.values()):
-        return prices
-    return {name: _by_list(prices, replace(Usage(), **{name: _MILLION})) / _MILLION for name in _KEYS}
+        return _Rates(prices, way is not None)
+    a_token = {name: _by_list(prices, replace(Usage(), **{name: _MILLION})) / _MILLION for name in _KEYS}
+    return _Rates(a_token, way is not None)
+
+
+def _way(info: ModelInfo, tier: str, moment: datetime) -> dict[str, str] | None:
+    """The tier in the list's words, which depend on the provider; None where the list has no price for it."""
+    for variant in info.price_variants or ():
+        for name in _WAYS:
+            if variant.when == {name: tier} and (
+                variant.constraint is None or variant.constraint.active(moment)
+            ):
+                return {name: tier}
+    return None
 
 
 def _linear(rates: dict[str, Decimal], usage: Usage) -> Decimal:

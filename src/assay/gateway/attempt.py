@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 
 from assay.errors import AssayError, BadResponse, DeadlineExceeded, ProviderTimeout
+from assay.gateway.tiers import priced, tier_of
 from assay.prices import Pricing
 from assay.providers.base import Upstream
 from assay.types import (
@@ -18,8 +19,8 @@ from assay.types import (
     Cost,
     Ended,
     Event,
+    Extra,
     Handler,
-    Operation,
     Request,
     Started,
     Usage,
@@ -61,7 +62,7 @@ def attempt(target: Target, *, one_of_many: bool = False) -> Handler:
     async def attempted(request: Request) -> AsyncIterator[Event]:
         if request.wire is not None:
             request = _understood(request, target.upstream)
-        reply = _Reply(target, request.operation)
+        reply = _Reply(target, request)
         alarm = _Alarm(target, request, one_of_many=one_of_many)
         quiet = alarm.listens
         try:
@@ -115,12 +116,12 @@ def _understood(request: Request, upstream: Upstream) -> Request:
 class _Reply:
     """What one reply tells about itself on its first and its last event."""
 
-    __slots__ = ("_answered_as", "_operation", "_target", "complete")
+    __slots__ = ("_request", "_started", "_target", "complete")
 
-    def __init__(self, target: Target, operation: Operation) -> None:
+    def __init__(self, target: Target, request: Request) -> None:
         self._target = target
-        self._operation = operation
-        self._answered_as = ""
+        self._request = request
+        self._started = Started("", "")
         self.complete = False
 
     def mark(self, event: Event) -> Event:
@@ -128,15 +129,15 @@ class _Reply:
         provider = self._target.upstream.name
         match event:
             case Started():
-                self._answered_as = event.model
+                self._started = event
                 return replace(event, provider=provider)
             case Ended():
                 self.complete = True
-                return replace(event, cost=self._cost(event.usage))
+                return replace(event, cost=self._cost(event.usage, event.extra))
             case Completed(response):
                 self.complete = True
-                self._answered_as = response.model
-                cost = self._cost(response.usage)
+                self._started = Started("", response.model, dropped=response.dropped)
+                cost = self._cost(response.usage, response.extra)
                 return Completed(replace(response, provider=provider, cost=cost))
             case WireData(data, events):
                 if not any(type(inner) in _MARKED for inner in events):
@@ -145,13 +146,16 @@ class _Reply:
             case _:
                 return event
 
-    def _cost(self, usage: Usage | None) -> Cost:
-        if self._operation == "count_tokens":
+    def _cost(self, usage: Usage | None, extra: Extra | None) -> Cost:
+        if self._request.operation == "count_tokens":
             return _COUNTING
+        tier = tier_of(self._request, self._started.dropped, extra or self._started.extra)
         # What answered is dated and exact; what was asked for may be an alias that the price list knows.
-        asked, answered = self._target.model, self._answered_as or self._target.model
-        found = self._target.pricing(answered, usage)
-        return self._target.pricing(asked, usage) if found.usd is None and answered != asked else found
+        asked, answered = self._target.model, self._started.model or self._target.model
+        found = priced(self._target.pricing, answered, usage, tier)
+        if found.usd is None and answered != asked:
+            return priced(self._target.pricing, asked, usage, tier)
+        return found
 
 
 _COUNTING = Cost("exact", Decimal(0), "counting tokens is free")
