@@ -93,6 +93,7 @@ TEXT = st.lists(PIECE, max_size=12).map("".join)
 @example("4111 1111 1111 1111" + " 4111 1111 1111 1111" * 3, [3, 21, 22, 23])
 @example("password = Ab1Cd2Ef3Gh4Ij5Kl6", [4, 8, 9, 11, 12, 20])
 @example(KEY.replace("END", "BEGIN") + "x" * 100, [100, 101])
+@example(KEY + KEY, [31])
 def test_any_cut_gives_what_the_whole_gives(text: str, places: list[int]) -> None:
     assert in_pieces(cut(text, places)) == whole(text)
 

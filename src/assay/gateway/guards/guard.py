@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
@@ -18,7 +18,7 @@ from assay.errors import BadResponse, GuardRejected, UnsupportedFeature
 from assay.gateway.guards.content import Seen, Sifter, strings_in
 from assay.gateway.guards.injection import THRESHOLD, foreign_texts, score
 from assay.gateway.guards.judge import Judge
-from assay.gateway.guards.shape import Limits, Schema, texts
+from assay.gateway.guards.shape import Lengths, Schema, texts
 from assay.gateway.guards.stream import Screen
 from assay.gateway.guards.window import Rule, Wanted
 from assay.types import (
@@ -87,7 +87,7 @@ class Patterns:
 class Length:
     """The Guard of length. A streamed reply ends where it becomes too long."""
 
-    limits: Limits
+    limits: Lengths
     rules: tuple[Rule, ...] = ()
     whole: bool = True
 
@@ -143,6 +143,10 @@ class Posted:
     guard: Guard
     sides: frozenset[Side]
     action: Action
+
+
+Posts = Callable[[Handler], Mapping[str, tuple[Posted, ...]]]
+"""The guards of each model and route, given the handler by which judges are asked."""
 
 
 class Tally:

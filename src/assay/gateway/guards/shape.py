@@ -27,7 +27,7 @@ from assay.types import (
 )
 
 
-class Limits(Value):
+class Lengths(Value):
     """The most that may be said at once. Tokens are estimated: a fourth of the bytes of UTF-8."""
 
     chars: int | None = None

@@ -170,6 +170,7 @@ class Window:
 
     def _release(self, limit: int) -> str:
         buffer, hits, pieces, taken = self._buffer, self._hits, [], 0
+        self._out = max(self._out, min(self._covered, len(buffer)))
         for hit in hits:
             if hit.start >= limit:
                 break
@@ -182,9 +183,8 @@ class Window:
             hit.told = True
             going = self._runs[hit.number]
             self._covered = max(self._covered, self._pos[hit.number] if going is hit else hit.end)
-            self._out = max(self._out, self._covered)
+            self._out = max(self._out, min(self._covered, len(buffer)))
         del hits[:taken]
-        self._out = max(self._out, min(self._covered, len(buffer)))
         if limit > self._out:
             pieces.append(buffer[self._out : limit])
             self._out = limit
