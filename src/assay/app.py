@@ -10,7 +10,15 @@ from typing import Final
 
 from anyio import to_thread
 
-from assay.config import REMOTE, CacheSettings, Config, ProviderSettings, RouteSettings, load
+from assay.config import (
+    REMOTE,
+    CacheSettings,
+    Config,
+    ProviderSettings,
+    RouteSettings,
+    ShadowSettings,
+    load,
+)
 from assay.errors import BadResponse, DatasetError, RequestError
 from assay.evals.calling import ask
 from assay.evals.dataset import Dataset
@@ -18,7 +26,10 @@ from assay.evals.jsonl import SUFFIX, read_dataset
 from assay.evals.store import DatasetStore
 from assay.gateway import DEFAULT_DEADLINE_S, Healths, Meters, Route, Target, gateway
 from assay.gateway.cache import Cache, CacheRules, SemanticRules, tenant_of
+from assay.gateway.guards.build import configured
+from assay.gateway.guards.guard import Tally
 from assay.gateway.replies import Replies, Shelf
+from assay.gateway.shadow import ShadowOf, Shadows
 from assay.gateway.upstreams import Opened, Upstreams
 from assay.keys import Keyring, KeyStore
 from assay.prices import Listed, Pricing, free, listed, look_up
@@ -120,6 +131,7 @@ class App:
         upstreams: Upstreams,
         keyring: Keyring,
         cache: Cache,
+        shadows: Shadows,
     ) -> None:
         self.stores = stores
         self.store = stores.store
@@ -135,6 +147,8 @@ class App:
         self.healths = Healths()
         self.meters = Meters(self.healths.clock)
         self.metrics = Metrics()
+        self.guards = Tally()
+        self.shadows = shadows
         self.listeners: list[Callable[[Span], object]] = []
         self.tracer = Tracer(self._record)
         self._upstreams = upstreams
@@ -158,6 +172,9 @@ class App:
             meters=self.meters,
             keyring=self.keyring,
             cache=self.cache,
+            posts=configured(config),
+            tally=self.guards,
+            shadows=self.shadows,
         )
         self._upstreams.keep(found)
         self.metrics.models = frozenset(routes)
@@ -263,7 +280,9 @@ async def open_app(config: Config | Path | str | None = None) -> AsyncIterator[A
         transport = await stack.enter_async_context(Transport())
         upstreams = Upstreams(transport)
         stack.push_async_callback(upstreams.aclose)
-        yield App(stores, writer, upstreams, keyring, cache)
+        shadows = Shadows()
+        stack.push_async_callback(shadows.aclose)
+        yield App(stores, writer, upstreams, keyring, cache, shadows)
 
 
 def _wired(settings: Config, upstreams: Mapping[str, Opened]) -> tuple[dict[str, Route], list[ModelInfo]]:
@@ -285,7 +304,9 @@ def _wired(settings: Config, upstreams: Mapping[str, Opened]) -> tuple[dict[str,
             model.between_tokens_s,
             model.limits,
         )
-        routes[name] = Route(name, (target,), cache=_cache_rules(model.cache))
+        routes[name] = Route(
+            name, (target,), cache=_cache_rules(model.cache), shadow=_shadow_of(model.shadow)
+        )
         models.append(_info(name, model.provider, upstream_model, provider, upstream))
     for name, settled in settings.routes.items():
         targets = tuple(_of_route(routes[model].targets[0], settled) for model in settled.models)
@@ -297,6 +318,7 @@ def _wired(settings: Config, upstreams: Mapping[str, Opened]) -> tuple[dict[str,
             settled.retries,
             settled.deadline_s or DEFAULT_DEADLINE_S,
             _cache_rules(settled.cache),
+            _shadow_of(settled.shadow),
         )
         models.append(_route_info(name, settled, {info.name: info for info in models}))
     return routes, models
@@ -306,7 +328,13 @@ def _cache_rules(settings: CacheSettings | None) -> CacheRules | None:
     if settings is None:
         return None
     alike = settings.semantic
-    return CacheRules(settings.ttl_s, None if alike is None else SemanticRules(alike.threshold, alike.model))
+    return CacheRules(
+        settings.ttl_s, None if alike is None else SemanticRules(alike.threshold, alike.model)
+    )
+
+
+def _shadow_of(settings: ShadowSettings | None) -> ShadowOf | None:
+    return None if settings is None else ShadowOf(settings.model, settings.share)
 
 
 def _of_route(target: Target, settled: RouteSettings) -> Target:

@@ -126,6 +126,67 @@ class ReplySettings(Value, forbid_unknown_fields=True):
     """How much is kept in the store, for all processes and for later; 0: nothing. The oldest makes room."""
 
 
+class GuardSettings(Value, forbid_unknown_fields=True):
+    """A rule on what is said to a model or on what it says; models and routes name it under `guards`."""
+
+    rule: Literal["secrets", "pii", "deny", "injection", "length", "schema", "judge", "custom"]
+    """What it looks for: keys and tokens; personal data; words of yours; signs of prompt injection (which is
+    a heuristic); too much at once; JSON that breaks a schema; what a model judges; a package's own."""
+    on: Literal["input", "output", "both"] = "both"
+    """Requests, replies, or both; injection looks at requests alone, schema at replies."""
+    action: Literal["block", "redact", "flag"] = "block"
+    """Refuse with a content-filter error, put [kind] in its place, or only tell the span and count."""
+    kinds: tuple[str, ...] = ()
+    """For secrets and pii: which kinds; all if left out, but ip only where it is named."""
+    words: tuple[str, ...] = ()
+    """For deny: whole words or phrases, in any case."""
+    patterns: tuple[str, ...] = ()
+    """For deny: regular expressions whose repetitions are bounded, each matching at most 256 characters."""
+    threshold: float | None = None
+    """For injection: the score from which on it objects, above 0 to 1; 0.7 if left out."""
+    max_chars: int | None = None
+    """For length: characters of a request, or of a reply."""
+    max_tokens: int | None = None
+    """For length: tokens, estimated as a fourth of the bytes."""
+    max_messages: int | None = None
+    """For length: messages of a request."""
+    schema: str | None = None
+    """For schema: a file with a JSON Schema; the one that the caller asks for if left out."""
+    model: str | None = None
+    """For judge: the model that judges, by its name here."""
+    rubric: str | None = None
+    """For judge: what must be true for a text to pass."""
+    on_error: Literal["block", "pass"] = "block"
+    """For judge: what becomes of a text when the judge gives no verdict."""
+    timeout_s: float | None = None
+    """For judge: how long its verdict may take, in seconds; 30 if left out."""
+    use: str | None = None
+    """For custom: the name under which an installed package offers its guard."""
+    options: dict[str, str] = {}  # noqa: RUF012
+    """For custom: what the guard is given."""
+
+    @property
+    def sides(self) -> tuple[Literal["input", "output"], ...]:
+        """Where it stands: the sides it is put on and can look at."""
+        able = _SIDES.get(self.rule, ("input", "output"))
+        return tuple(side for side in able if self.on in (side, "both"))
+
+
+_SIDES: Final[dict[str, tuple[Literal["input", "output"], ...]]] = {
+    "injection": ("input",),
+    "schema": ("output",),
+}
+
+
+class ShadowSettings(Value, forbid_unknown_fields=True):
+    """A share of the calls to this name goes to another model, too, after the reply. Left out: none."""
+
+    model: str
+    """The model or route that gets them."""
+    share: float = 0.1
+    """Which share of the calls, above 0 to 1."""
+
+
 class ModelSettings(Value, forbid_unknown_fields=True):
     """A name that callers use, and where it leads. `local` is there without being configured."""
 
@@ -142,6 +203,9 @@ class ModelSettings(Value, forbid_unknown_fields=True):
     cache: CacheSettings | None = None
     limits: Limits = Limits()
     """How much may be asked of it; in a route, what is too much goes to the next model."""
+    guards: tuple[str, ...] = ()
+    """Names under [guards], which hold for every route to this model, too."""
+    shadow: ShadowSettings | None = None
 
 
 class RouteSettings(Value, forbid_unknown_fields=True):
@@ -162,6 +226,9 @@ class RouteSettings(Value, forbid_unknown_fields=True):
     between_tokens_s: float | None = None
     """As of a model, for every try of this route; its model's own if left out."""
     cache: CacheSettings | None = None
+    guards: tuple[str, ...] = ()
+    """Names under [guards], besides those of its models."""
+    shadow: ShadowSettings | None = None
 
 
 class _File(Value, forbid_unknown_fields=True):
@@ -172,6 +239,7 @@ class _File(Value, forbid_unknown_fields=True):
     providers: dict[str, ProviderSettings] = {}  # noqa: RUF012
     models: dict[str, ModelSettings] = {}  # noqa: RUF012
     routes: dict[str, RouteSettings] = {}  # noqa: RUF012
+    guards: dict[str, GuardSettings] = {}  # noqa: RUF012
 
 
 _ONLY_AT_START: Final[dict[str, tuple[str, ...]]] = {
@@ -194,6 +262,7 @@ class Config(Value):
     providers: dict[str, ProviderSettings]
     models: dict[str, ModelSettings]
     routes: dict[str, RouteSettings]
+    guards: dict[str, GuardSettings]
     environment: Mapping[str, str]
 
     def secret(self, reference: str | None, *, where: str) -> str | None:
@@ -273,6 +342,7 @@ def load(
         providers=providers | parsed.providers,
         models=models | parsed.models,
         routes=parsed.routes,
+        guards=parsed.guards,
         environment=dict(environment),
     )
 
@@ -401,14 +471,19 @@ def _check_keys(raw: Mapping[str, Any], kind: type[Value], keys: tuple[str, ...]
             raise place.error(here, f"expected a table, got {_toml_type(value)}")
         if not many:
             _check_keys(value, nested, here, place)
+            _check_present(value, nested, here, place)
             continue
         for inner, item in value.items():
             if not isinstance(item, Mapping):
                 raise place.error((*here, inner), f"expected a table, got {_toml_type(item)}")
             _check_keys(item, nested, (*here, inner), place)
-            required = [field.encode_name for field in msgspec.structs.fields(nested) if field.required]
-            if missing := [field for field in required if field not in item]:
-                raise place.error((*here, inner), f"the key {missing[0]} is missing")
+            _check_present(item, nested, (*here, inner), place)
+
+
+def _check_present(raw: Mapping[str, Any], kind: type[Value], keys: tuple[str, ...], place: _Places) -> None:
+    required = [field.encode_name for field in msgspec.structs.fields(kind) if field.required]
+    if missing := [field for field in required if field not in raw]:
+        raise place.error(keys, f"the key {missing[0]} is missing")
 
 
 def _table_type(wanted: Any) -> tuple[type[Value], bool] | None:
@@ -477,6 +552,91 @@ def _check_values(parsed: _File, place: _Places) -> None:
 
     for name, route in parsed.routes.items():
         _check_route(("routes", name), route, {*BUILT_IN, *parsed.models}, place)
+    _check_guards(parsed, place)
+
+
+def _check_guards(parsed: _File, place: _Places) -> None:
+    models = {*BUILT_IN, *parsed.models}
+    callable_names = {*models, *parsed.routes}
+    for name, guard in parsed.guards.items():
+        _check_guard(("guards", name), guard, callable_names, place)
+    for table, named in (("models", parsed.models), ("routes", parsed.routes)):
+        for name, settings in named.items():
+            for guard_name in settings.guards:
+                if guard_name not in parsed.guards:
+                    there = ", ".join(parsed.guards) or "none"
+                    problem = f"there is no guard {guard_name!r} (there are: {there}); add it under [guards]"
+                    raise place.error((table, name, "guards"), problem)
+            shadow = settings.shadow
+            if shadow is None:
+                continue
+            if shadow.model not in callable_names or shadow.model == name:
+                problem = f"{shadow.model!r} is not another model or route"
+                raise place.error((table, name, "shadow", "model"), problem)
+            if not 0 < shadow.share <= 1:
+                raise place.error((table, name, "shadow", "share"), "must be above 0 and at most 1")
+    _check_judges(parsed, place)
+
+
+def _check_judges(parsed: _File, place: _Places) -> None:
+    """A judge that is itself judged might ask itself for ever."""
+    judges = {name for name, guard in parsed.guards.items() if guard.rule == "judge"}
+    judged = {name for name, model in parsed.models.items() if judges & {*model.guards}}
+    judged |= {
+        name for name, route in parsed.routes.items() if judges & {*route.guards} or judged & {*route.models}
+    }
+    for name in judges:
+        if parsed.guards[name].model in judged:
+            raise place.error(
+                ("guards", name, "model"), f"{parsed.guards[name].model!r} is itself guarded by a judge"
+            )
+
+
+def _check_guard(keys: tuple[str, ...], guard: GuardSettings, models: set[str], place: _Places) -> None:
+    for name, rules in _GUARD_KEYS.items():
+        if getattr(guard, name) not in (None, (), {}) and guard.rule not in rules:
+            raise place.error((*keys, name), f"is for the rule {' or '.join(rules)}, not {guard.rule}")
+    if not guard.sides:
+        raise place.error((*keys, "on"), f"{guard.rule} cannot look at {guard.on}; leave it out")
+    if guard.action == "redact" and guard.rule not in ("secrets", "pii", "deny", "custom"):
+        raise place.error((*keys, "action"), f"{guard.rule} finds no places to redact; block or flag")
+    needed = _GUARD_NEEDS.get(guard.rule, ())
+    if needed and all(getattr(guard, name) in (None, ()) for name in needed):
+        raise place.error(keys, f"the rule {guard.rule} needs {' or '.join(needed)}")
+    if guard.rule == "judge":
+        if not guard.rubric or not guard.rubric.strip():
+            raise place.error((*keys, "rubric"), "must say what a text must do to pass")
+        if guard.model not in models:
+            raise place.error((*keys, "model"), f"there is no model {guard.model!r}")
+    for name in ("max_chars", "max_tokens", "max_messages", "timeout_s"):
+        value = getattr(guard, name)
+        if value is not None and not 0 < value < inf:
+            raise place.error((*keys, name), "must be above 0")
+    if guard.threshold is not None and not 0 < guard.threshold <= 1:
+        raise place.error((*keys, "threshold"), "must be above 0 and at most 1")
+
+
+_GUARD_KEYS: Final[dict[str, tuple[str, ...]]] = {
+    "kinds": ("secrets", "pii"),
+    "words": ("deny",),
+    "patterns": ("deny",),
+    "threshold": ("injection",),
+    "max_chars": ("length",),
+    "max_tokens": ("length",),
+    "max_messages": ("length",),
+    "schema": ("schema",),
+    "model": ("judge",),
+    "rubric": ("judge",),
+    "timeout_s": ("judge",),
+    "use": ("custom",),
+    "options": ("custom",),
+}
+_GUARD_NEEDS: Final[dict[str, tuple[str, ...]]] = {
+    "deny": ("words", "patterns"),
+    "length": ("max_chars", "max_tokens", "max_messages"),
+    "judge": ("model",),
+    "custom": ("use",),
+}
 
 
 def _check_times(keys: tuple[str, ...], of: ModelSettings | RouteSettings, place: _Places) -> None:

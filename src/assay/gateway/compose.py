@@ -9,9 +9,11 @@ from functools import reduce
 from assay.errors import NotFound
 from assay.gateway.attempt import attempt
 from assay.gateway.cache import Alike, Cache, cached
+from assay.gateway.guards.guard import Posts, Tally, guards, hides
 from assay.gateway.keys import keys
 from assay.gateway.limits import LimitsOf, Meters, of_keys, of_model
 from assay.gateway.route import Healths, Route
+from assay.gateway.shadow import Shadows, shadow
 from assay.gateway.tracing import failed_tries, trace
 from assay.gateway.tries import tries
 from assay.keys import Keyring
@@ -34,22 +36,40 @@ def gateway(
     limits_of: LimitsOf | None = None,
     keyring: Keyring | None = None,
     cache: Cache | None = None,
+    posts: Posts | None = None,
+    tally: Tally | None = None,
+    shadows: Shadows | None = None,
 ) -> Handler:
     """The one Handler that the server, the SDK and every evaluation call."""
 
     def whole(request: Request) -> AsyncIterator[Event]:
         return composed(request)
 
+    posted = {} if posts is None else posts(whole)
+    counted = tally or Tally()
     known = healths or Healths()
     metered = Meters(known.clock) if meters is None else meters
     rules = [
-        trace(tracer, capture_content=capture_content),
+        trace(
+            tracer,
+            capture_content=capture_content,
+            guarded={name for name, found in posted.items() if hides(found)},
+        ),
     ]
     if keyring is not None:
         rules.append(keys(keyring.find))
     if limits_of is not None:
         rules.append(of_keys(limits_of, metered))
     note = failed_tries(tracer, capture_content=capture_content)
+
+    def guarded(route: Route) -> Handler:
+        found = posted.get(route.name)
+        return guards(found, counted)(followed(route)) if found else followed(route)
+
+    def followed(route: Route) -> Handler:
+        if shadows is None or route.shadow is None:
+            return answered(route)
+        return shadow(route.shadow, route.name, shadows, whole)(answered(route))
 
     def answered(route: Route) -> Handler:
         if cache is None or route.cache is None:
@@ -63,7 +83,7 @@ def gateway(
             return of_model(target.name, target.limits, metered, attempt(target))
         return tries(route, known, note=note, clock_ns=tracer.clock_ns, meters=metered)
 
-    composed = compose(rules, by_model({name: answered(route) for name, route in routes.items()}))
+    composed = compose(rules, by_model({name: guarded(route) for name, route in routes.items()}))
     return composed
 
 

@@ -14,6 +14,7 @@ from typing import Final, Literal
 from assay.gateway.attempt import DEFAULT_DEADLINE_S, Target
 from assay.gateway.breaker import Breaker
 from assay.gateway.cache import CacheRules
+from assay.gateway.shadow import ShadowOf
 from assay.types import Request, Value
 
 Balance = Literal["order", "weighted", "latency"]
@@ -36,6 +37,7 @@ class Route(Value):
     retries: int = 0
     deadline_s: float = DEFAULT_DEADLINE_S
     cache: CacheRules | None = None
+    shadow: ShadowOf | None = None
 
 
 class Health:
