@@ -7,7 +7,20 @@ from pathlib import Path
 
 import typer
 
-from assay.cli import backup, call, datasets, demo, doctor, experiments, keys, models, prompts, reload, traces
+from assay.cli import (
+    backup,
+    cache,
+    call,
+    datasets,
+    demo,
+    doctor,
+    experiments,
+    keys,
+    models,
+    prompts,
+    reload,
+    traces,
+)
 from assay.cli.shell import EXIT_ERROR, Shell
 
 __all__ = ["EXIT_ERROR", "Shell", "build"]
@@ -43,6 +56,7 @@ def build(up: Callable[..., None]) -> typer.Typer:
     cli.command("demo")(demo.demo)
     cli.command("doctor")(doctor.doctor)
     cli.command("reload")(reload.reload)
+    cli.add_typer(cache.app, name="cache")
     cli.add_typer(models.app, name="models")
     cli.add_typer(prompts.app, name="prompt")
     cli.add_typer(datasets.app, name="dataset")
