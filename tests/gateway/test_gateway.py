@@ -165,6 +165,35 @@ async def test_a_reply_that_is_cut_off_is_an_error_and_what_came_is_recorded(kep
     assert "".join(message.text for message in span.output) == ("", "", "Hel", "Hello", "Hello")[kept]
 
 
+@pytest.mark.parametrize("kept", [1, 2, 4])
+async def test_what_a_stream_told_at_its_beginning_is_billed_when_it_is_cut_off(kept: int) -> None:
+    begun = Started("r1", "m-2026", usage=Usage(input=3, output=1))
+    for leaves in (False, True):
+        handler, spans = build(Upstream(begun, *STREAM[1:kept]))
+        async with closing(handler(REQUEST)) as events:
+            for _ in range(kept):
+                await anext(events)
+            if not leaves:
+                with pytest.raises(BadResponse):
+                    await anext(events)
+        (span,) = spans
+        assert (span.status, span.usage) == ("error", Usage(input=3, output=1))
+        assert span.cost is not None
+        assert (span.cost.kind, span.cost.usd) == ("estimated", Decimal("0.000004"))
+        assert "at least" in span.cost.source
+
+
+async def test_the_end_of_a_stream_has_the_last_word_on_what_it_took() -> None:
+    begun = Started("r1", "m-2026", usage=Usage(input=9, output=1))
+    handler, spans = build(Upstream(begun, *STREAM[1:]))
+    response = await run(handler, REQUEST)
+    assert (response.usage, response.cost) == (Usage(input=3, output=2), spans[0].cost)
+    assert response.cost == Cost("exact", Decimal("0.000005"), "test")
+    silent, spans = build(Upstream(begun, *STREAM[1:-1], Ended()))
+    assert (await run(silent, REQUEST)).usage is None
+    assert spans[0].cost == Cost("unknown", None, "no price for m-upstream")
+
+
 async def test_events_out_of_order_are_an_error() -> None:
     handler, spans = build(Upstream(TextDelta("x"), *STREAM))
     with pytest.raises(BadResponse, match="broke the order"):

@@ -415,7 +415,7 @@ def test_the_events_of_a_stream() -> None:
         END,
     ]
     assert events_of(frames) == [
-        Started("m1", "claude-opus-5"),
+        Started("m1", "claude-opus-5", usage=Usage(input=9, output=1)),
         TextDelta("", 0),
         TextDelta("He", 0),
         TextDelta("llo", 0),

@@ -447,7 +447,10 @@ def test_counts_after_the_end_are_set_and_an_absent_one_clears_nothing() -> None
         json.dumps({"usageMetadata": {}}),
         "[DONE]",
     ]
-    assert folded(events_of(data)).usage == Usage(input=5, cache_read=4, output=3)
+    events = events_of(data)
+    assert folded(events).usage == Usage(input=5, cache_read=4, output=3)
+    assert isinstance(events[0], Started)
+    assert events[0].usage == Usage(input=5, cache_read=4)
 
 
 def test_a_signature_ends_its_part() -> None:

@@ -215,6 +215,12 @@ def test_the_first_frames_come_at_once() -> None:
     assert encoder.encode(TextDelta("")) == b""
 
 
+def test_the_beginning_tells_the_usage_that_is_known_by_then() -> None:
+    begun = Started("msg_1", "m", usage=Usage(input=9, cache_read=4, output=1))
+    told = json.loads(MessageStream().encode(begun).split(b"\n")[1][6:])["message"]["usage"]
+    assert (told["input_tokens"], told["cache_read_input_tokens"], told["output_tokens"]) == (9, 4, 1)
+
+
 def test_all_kinds_of_blocks() -> None:
     data = streamed(
         ReasoningDelta("h", 0),

@@ -130,7 +130,7 @@ class _Reply:
         match event:
             case Started():
                 self._started = event
-                return replace(event, provider=provider)
+                return replace(event, provider=provider, cost=self._least(event.usage))
             case Ended():
                 self.complete = True
                 return replace(event, cost=self._cost(event.usage, event.extra))
@@ -156,6 +156,13 @@ class _Reply:
         if found.usd is None and answered != asked:
             return priced(self._target.pricing, asked, usage, tier)
         return found
+
+    def _least(self, usage: Usage | None) -> Cost | None:
+        """What the call costs if nothing more comes."""
+        cost = None if usage is None else self._cost(usage, None)
+        if cost is None or not cost.usd:
+            return None
+        return replace(cost, kind="estimated", source=f"{cost.source}; at least, as the reply did not end")
 
 
 _COUNTING = Cost("exact", Decimal(0), "counting tokens is free")

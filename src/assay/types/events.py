@@ -48,7 +48,10 @@ from assay.types.content import (
 
 
 class Started(Value, tag="started"):
-    """The upstream has begun to answer."""
+    """The upstream has begun to answer.
+
+    `usage` is what it has told by now, which is billed even if nothing more comes; `cost` is what that costs.
+    """
 
     id: str
     model: str
@@ -57,6 +60,8 @@ class Started(Value, tag="started"):
     extra: Extra | None = None
     dropped: tuple[str, ...] = ()
     cached: Cached | None = None
+    usage: Usage | None = None
+    cost: Cost | None = None
 
 
 class TextDelta(Value, tag="text_delta"):
@@ -290,7 +295,8 @@ class Assembly:
         if self._response is not None:
             return self._response
         started = self._started or Started("", "")
-        ended = self._ended or Ended()
+        # Of a reply that was cut off, what it had told at its beginning is the least that it took.
+        ended = self._ended or Ended(started.usage, started.cost)
         choices = tuple(
             Choice(
                 Message("assistant", tuple(reply.parts[index].part() for index in sorted(reply.parts))),
@@ -387,9 +393,7 @@ def stream_of(response: Response) -> list[Event]:
 def _delta(part: Part, index: int, choice: int, logprobs: tuple[TokenLogprob, ...]) -> Delta:
     match part:
         case Text():
-            return TextDelta(
-                part.text, index, choice, logprobs, part.annotations, part.signature, part.extra
-            )
+            return TextDelta(part.text, index, choice, logprobs, part.annotations, part.signature, part.extra)
         case Refusal():
             return RefusalDelta(part.text, index, choice, logprobs)
         case Reasoning():

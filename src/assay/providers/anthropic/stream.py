@@ -177,7 +177,10 @@ class MessageStream:
         self._extra = unread(FIELDS(FIELDS(data)["message"]), KNOWN)
         self._told = dict(self._extra)
         return Started(
-            self._id, message.model or "", extra=Extra(DIALECT, self._told) if self._told else None
+            self._id,
+            message.model or "",
+            extra=Extra(DIALECT, self._told) if self._told else None,
+            usage=self._tally.usage(),
         )
 
     def _block(self, wire: WireEvent) -> Sequence[Event]:

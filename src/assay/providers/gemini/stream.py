@@ -207,6 +207,7 @@ class ContentStream:
                     chunk.model_version or self._model,
                     seconds(chunk.create_time),
                     extra=self._told,
+                    usage=usage_from(self._usage),
                 )
             )
         for wire in chunk.candidates or ():

@@ -101,7 +101,7 @@ class MessageStream(ServerSentEvents):
             case RefusalDelta() | ReasoningDelta() | ToolCallDelta() | AudioDelta() | OpaqueDelta():
                 return self._delta(event)
             case Started():
-                return self._start(event, None)
+                return self._start(event, event.usage)
             case Finished():
                 if event.choice:
                     raise too_many()
@@ -124,7 +124,7 @@ class MessageStream(ServerSentEvents):
     # --- around the blocks -----------------------------------------------------------------------
 
     def _start(self, started: Started, told: Usage | None) -> bytes:
-        """The usage is not known yet where the reply is just beginning: message_delta has it all."""
+        """What is not known of the usage where the reply is just beginning message_delta has."""
         self._started = started
         body = message(started.id, started.model, started.extra, usage(told, started.extra))
         return sse("message_start", {"message": body}) + _PING
