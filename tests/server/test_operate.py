@@ -228,6 +228,19 @@ def test_a_second_signal_ends_at_once_and_the_spans_are_stored(
     assert up.spans() == ["error"]
 
 
+def test_calls_that_outlast_the_grace_are_cut_off_and_stored(start: Start, slow: ThreadingHTTPServer) -> None:
+    up = start(toml(slow, more="[server]\ngrace_s = 0\n"))
+    results: list[tuple[int, str]] = []
+    thread = in_background(up, results)
+    slow.asked.acquire()
+    status, said = up.stop()
+    thread.join()
+    assert status == 0
+    assert "Traceback" not in said
+    assert results[0][0] != 200
+    assert up.spans() == ["error"]
+
+
 @linux
 def test_a_worker_that_dies_is_replaced(start: Start) -> None:
     up = start(toml(), "--workers", "2")
