@@ -58,7 +58,7 @@ class World:
     def __init__(self, store: Store, threshold: float = 0.95) -> None:
         self.now = 1_000_000.0
         self.model = Scripted("p", ["one", "two", "three", "four"])
-        self.replies = Replies(Shelf(store), clock=lambda: self.now)
+        self.replies = Replies(Shelf(store), clock=lambda: self.now, gather_s=0.0)
         self.embedded: list[Request] = []
         self.failure: BaseException | None = None
         rules = CacheRules(60.0, SemanticRules(threshold))

@@ -29,8 +29,10 @@ MEMORY_BYTES: Final = 64 * 1024 * 1024
 DISK_BYTES: Final = 512 * 1024 * 1024
 MAX_ENTRY_BYTES: Final = 8 * 1024 * 1024
 """A larger reply is not kept."""
-WAITING: Final = 256
-"""How many replies may wait to be stored; further ones are kept in memory alone."""
+WAITING_BYTES: Final = 16 * 1024 * 1024
+"""How much may wait to be stored; further replies are kept in memory alone."""
+GATHER_S: Final = 0.2
+"""How long a reply may wait for others, to be stored with them."""
 PRUNE_EVERY: Final = 200
 LOOK_EVERY_S: Final = 1.0
 """How often it is looked up whether another process has cleared the cache."""
@@ -90,6 +92,10 @@ class Kept(Value):
     oldest_ns: int
 
 
+# Made once: making it takes as long as running it.
+_GET = sa.select(replies.c.body).where(
+    replies.c.key == sa.bindparam("asked"), replies.c.expires_ns > sa.bindparam("now_ns")
+)
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Entry).decode
 
@@ -102,9 +108,8 @@ class Shelf:
         self._max_bytes = max_bytes
 
     def get(self, key: str, now_ns: int) -> bytes | None:
-        query = sa.select(replies.c.body).where(replies.c.key == key, replies.c.expires_ns > now_ns)
         with self._store.read() as connection:
-            found: bytes | None = connection.scalar(query)
+            found: bytes | None = connection.scalar(_GET, {"asked": key, "now_ns": now_ns})
         return found
 
     def put(self, rows: list[dict[str, Any]]) -> None:
@@ -179,8 +184,11 @@ class Replies:
         *,
         max_bytes: int = MEMORY_BYTES,
         clock: Callable[[], float] = time.time,
+        gather_s: float = GATHER_S,
     ) -> None:
         self.shelf = shelf
+        self._gather_s = gather_s
+        self._hurry = threading.Event()
         self.clock = clock
         self._max_bytes = max_bytes
         self._memory: OrderedDict[str, bytes] = OrderedDict()
@@ -188,10 +196,11 @@ class Replies:
         self._threads = ThreadPoolExecutor(2, "assay-cache")
         self._lock = threading.Lock()
         self._waiting: list[dict[str, Any]] = []
+        self._waiting_bytes = 0
         self._storing = False
         self._stored = 0
         self._cleared: dict[str, int] = {}
-        self._looked_s = clock()
+        self._looked_s, self._looked = clock(), False
         self._failing = False
         self._closed = False
 
@@ -247,7 +256,7 @@ class Replies:
         if len(body) > MAX_ENTRY_BYTES:
             return
         self._hold(key, body)
-        if self.shelf is None or self._closed or len(self._waiting) >= WAITING:
+        if self.shelf is None or self._closed or self._waiting_bytes >= WAITING_BYTES:
             return
         made_ns = int(entry.made_s * _NS)
         row = {
@@ -262,6 +271,7 @@ class Replies:
         }
         with self._lock:
             self._waiting.append(row)
+            self._waiting_bytes += len(body)
             idle, self._storing = not self._storing, True
         if idle:
             self._threads.submit(self._store)
@@ -269,6 +279,7 @@ class Replies:
     def close(self) -> None:
         """Stores what waits."""
         self._closed = True
+        self._hurry.set()
         self._threads.shutdown()
 
     def _valid(self, entry: Entry, ttl_s: float) -> Entry | None:
@@ -293,9 +304,12 @@ class Replies:
 
     def _read(self, key: str) -> bytes | None:
         assert self.shelf is not None
+        now_s = self.clock()
         try:
-            self._cleared = self.shelf.cleared()
-            body = self.shelf.get(key, int(self.clock() * _NS))
+            if now_s - self._looked_s >= LOOK_EVERY_S or not self._looked:
+                self._looked_s, self._looked = now_s, True
+                self._cleared = self.shelf.cleared()
+            body = self.shelf.get(key, int(now_s * _NS))
         except StorageError as error:
             self._failed(error)
             return None
@@ -321,8 +335,9 @@ class Replies:
         """Stores all that waits, and what is added meanwhile."""
         assert self.shelf is not None
         while True:
+            self._hurry.wait(self._gather_s)
             with self._lock:
-                batch, self._waiting = self._waiting, []
+                batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
                 self._storing = bool(batch)
             if not batch:
                 return
