@@ -93,7 +93,7 @@ def trace(tracer: Tracer, *, capture_content: bool = True, guarded: Collection[s
                         parent_id,
                         "ok" if failure is None else "error",
                         None if failure is None else _error_type(failure),
-                        None if failure is None else _error_message(failure, capture_content),
+                        None if failure is None else _error_message(failure, content),
                         response.provider or None,
                         request.model[:200],
                         context.purpose,

@@ -152,6 +152,16 @@ def test_overlapping_findings_become_one_under_the_first_kind() -> None:
 def test_a_flush_lets_out_what_is_held_and_hides_the_rest_of_a_match() -> None:
     window = Window(HIDING)
     assert window.feed("to bob@exa")[0] == "to "
-    assert window.flush() == "bob@exa"
+    assert window.flush() == ("bob@exa", [])
     out = window.feed("mple.com now")[0] + window.feed("", final=True)[0]
     assert out == "[email] now"
+
+
+@pytest.mark.parametrize("text", SAMPLES)
+def test_a_flush_hides_what_is_whole(text: str) -> None:
+    window = Window(HIDING)
+    out = window.feed(f"to {text}")[0]
+    flushed, _ = window.flush()
+    assert out + flushed == f"to [{SAMPLES[text]}]"
+    assert window.flush() == ("", [])
+    assert window.feed(", and more", final=True)[0] == ", and more"

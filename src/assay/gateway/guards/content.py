@@ -293,9 +293,9 @@ class JsonWindow:
         self._buffer = buffer[pos:]
         return "".join(pieces), sifter.found
 
-    def flush(self) -> str:
-        """Releases nothing: half a string is no JSON."""
-        return "" if self._plain is None else self._plain.flush()
+    def flush(self) -> tuple[str, list[Wanted]]:
+        """Releases nothing while it is JSON: half a string is none."""
+        return ("", []) if self._plain is None else self._plain.flush()
 
 
 def is_json(text: str) -> bool:

@@ -8,6 +8,7 @@ ahead to, and the number of ways in which it may match at one place, over which 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -47,11 +48,14 @@ def patterns(texts: Iterable[str]) -> tuple[Rule, ...]:
 
 def _pattern(text: str) -> Rule:
     try:
-        start = re.compile(text)
-    except (re.error, RecursionError, OverflowError) as error:
+        with warnings.catch_warnings():
+            # What Python may come to read in another way is no pattern to rely on.
+            warnings.simplefilter("error")
+            start = re.compile(text)
+            # What Python itself made of it: private, but the only parser that agrees with its own matcher.
+            parsed = re._parser.parse(text)  # type: ignore[attr-defined]
+    except (re.error, RecursionError, OverflowError, Warning) as error:
         raise ConfigError(f"{text[:60]!r} is not a regular expression: {error}") from error
-    # What Python itself made of it: private, but the only parser that agrees with its own matcher.
-    parsed = re._parser.parse(text)  # type: ignore[attr-defined]
     shortest, longest = parsed.getwidth()
     ways = _ways(parsed, text)
     if not shortest:

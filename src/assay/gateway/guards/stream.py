@@ -146,25 +146,29 @@ class Screen:
     def _flushed(self, part: _Part) -> list[Event]:
         return self._late(part, lambda window: window.flush())
 
+    def _ended(self, part: _Part) -> list[Event]:
+        return self._late(part, lambda window: window.feed("", final=True))
+
     def _finish(self, choice: int) -> list[Event]:
         """All that is still held of a choice, in the order of its parts."""
         events: list[Event] = []
-
-        def ended(window: Window | JsonWindow) -> str:
-            clean, found = window.feed("", final=True)
-            if found:
-                self._found(found)
-            return clean
-
         for _, part in sorted(self._choices.pop(choice, {}).items()):
-            events += self._late(part, ended)
+            events += self._ended(part)
             if part.calls:
                 events.append(self._call(part.calls))
         return events
 
-    def _late(self, part: _Part, rest: Callable[[Window | JsonWindow], str]) -> list[Event]:
-        texts = {name: rest(window) for name, window in part.windows.items() if name in _TEXTS}
-        texts = {name: text for name, text in texts.items() if text}
+    def _late(
+        self, part: _Part, rest: Callable[[Window | JsonWindow], tuple[str, list[Wanted]]]
+    ) -> list[Event]:
+        texts: dict[str, str] = {}
+        for name, window in part.windows.items():
+            if name in _TEXTS:
+                clean, found = rest(window)
+                if found:
+                    self._found(found)
+                if clean:
+                    texts[name] = clean
         return _bare(part.last, texts) if part.last is not None and texts else []
 
     def _call(self, pieces: list[ToolCallDelta]) -> ToolCallDelta:

@@ -92,7 +92,7 @@ class Window:
         release = end
         for number, wanted in enumerate(self._wanted):
             decided = end + 1 if final else _decided(wanted.rule, buffer, end, word)
-            self._look(number, wanted, decided, found, final=final)
+            self._look(number, wanted, decided, found, settled=min(decided, end), final=final)
             if wanted.keeps and decided < release:
                 release = decided
         released = self._release(release)
@@ -100,27 +100,40 @@ class Window:
             self._trim()
         return released, found
 
-    def flush(self) -> str:
-        """Releases all, as what comes next in the reply stands elsewhere. A match under way goes on.
+    def flush(self) -> tuple[str, list[Wanted]]:
+        """Releases all, with what is a match as it stands hidden: what follows in the reply stands elsewhere.
 
-        Of one that is cut in two this way the second piece is hidden; the first is out.
+        Should the text go on after all, so does a match under way. Of one that is cut in two this way the
+        second piece is hidden; the first is out.
         """
-        return self._release(len(self._buffer))
+        found: list[Wanted] = []
+        for number, wanted in enumerate(self._wanted):
+            self._look(number, wanted, len(self._buffer) + 1, found, settled=0)
+        return self._release(len(self._buffer)), found
 
-    def _look(self, number: int, wanted: Wanted, decided: int, found: list[Wanted], *, final: bool) -> None:
-        """Findings of one rule that begin before `decided`."""
+    def _look(
+        self,
+        number: int,
+        wanted: Wanted,
+        decided: int,
+        found: list[Wanted],
+        *,
+        settled: int,
+        final: bool = False,
+    ) -> None:
+        """Findings of one rule that begin before `decided`; before `settled` none can begin any more."""
         rule, buffer = wanted.rule, self._buffer
         going = self._runs[number]
         if going is not None and not self._went_on(number, going, final=final):
             return
         pos = self._pos[number]
         if rule.mark and buffer.find(rule.mark, pos) < 0:
-            self._pos[number] = max(pos, min(decided, len(buffer)))
+            self._pos[number] = max(pos, settled)
             return
         while True:
             match = rule.start.search(buffer, pos)
             if match is None or match.start() >= decided:
-                self._pos[number] = max(pos, min(decided, len(buffer)))
+                self._pos[number] = max(self._pos[number], settled)
                 return
             span = match.span() if rule.accept is None else rule.accept(match)
             if span is None:
