@@ -62,6 +62,9 @@ PAIRS = {
 once the second."""
 
 
+_REFUSALS = {"error-rate", "rate-date", "error-too-long", "filter"}
+
+
 @dataclass(frozen=True)
 class Case:
     """One call. Its name is what the caller asks for."""
@@ -84,6 +87,12 @@ class Case:
     def mid_stream(self) -> bool:
         """Whether the caller has seen something before it fails."""
         return self.mode == "stream" and (self.fault.says or self.kind == "malformed")
+
+    @property
+    def refused(self) -> bool:
+        """Whether the upstream answers with the status of an error."""
+        whole_500 = self.kind == "error-mid" and self.mode == "whole"
+        return whole_500 or self.kind in _REFUSALS or self.kind.startswith(("status-", "keyed-"))
 
     @property
     def end(self) -> Literal["left", "answer", "status", "in stream"]:

@@ -114,8 +114,8 @@ class Outcome:
         for span in failed:
             if span["status"] != "error" or not span["error_type"]:
                 yield f"a failure that its span does not tell: {span}"
-            refused = self.case.fault.status in {400, 429} and not self.case.mid_stream
-            if span["cost_pico"] is not None or (span["cost_kind"] != "unknown" and not refused):
+            # An upstream that answers with an error's status bills nothing; of all else nobody knows.
+            if span["cost_pico"] is not None or (span["cost_kind"] != "unknown" and not self.case.refused):
                 yield f"a failure that costs {span['cost_pico']} ({span['cost_kind']})"
         if end == "answer" and (call["cost_kind"], call["cost_pico"]) != ("exact", 0):
             yield f"the answer of a free fallback costs {call['cost_pico']} ({call['cost_kind']})"

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.errors import AssayError, LimitReached, ProviderUnavailable, RateLimited, RequestError
-from assay.gateway import Route, Target, gateway, limits
+from assay.gateway import Route, Target, compose, gateway, limits
 from assay.gateway.limits import Bucket, Meter, Meters, estimated, of_keys, of_model
 from assay.gateway.route import Healths
+from assay.gateway.tracing import trace
 from assay.prices import free
 from assay.providers.scripted import Scripted, tape
 from assay.trace import Span, Tracer
@@ -188,10 +189,10 @@ def test_without_limits_there_is_no_layer() -> None:
 
 
 async def test_a_key_has_limits_of_its_own() -> None:
-    allowed = {"a": Limits(requests_per_minute=1), "b": Limits(requests_per_minute=2), "free": None}
+    allowed = {"a": Limits(requests_per_minute=1), "b": Limits(requests_per_minute=2), "free": Limits()}
     spans: list[Span] = []
-    route = Route("m", (Target("m", Scripted("p", "x"), "m", free("test")),))
-    handler = gateway({"m": route}, Tracer(spans.append), limits_of=allowed.get, healths=Healths(Clock()))
+    held = of_keys(allowed.__getitem__, Meters(Clock()))
+    handler = compose([trace(Tracer(spans.append)), held], Scripted("p", "x"))
 
     def by(key: str | None) -> Request:
         return replace(ASK, context=Context(key_id=key))
@@ -210,7 +211,7 @@ async def test_a_key_has_limits_of_its_own() -> None:
 
 async def test_new_limits_of_a_key_hold_from_the_next_call() -> None:
     now = {"a": Limits(requests_per_minute=1)}
-    handler = of_keys(now.get, Meters(Clock()))(Scripted("p", "x"))
+    handler = of_keys(now.__getitem__, Meters(Clock()))(Scripted("p", "x"))
     keyed = replace(ASK, context=Context(key_id="a"))
     await answer(handler, keyed)
     await too_early(handler, keyed)

@@ -15,6 +15,7 @@ from assay.errors import RequestError
 
 if TYPE_CHECKING:
     from assay.keys import Issued, Key
+    from assay.types.limits import Limits
 
 app = typer.Typer(no_args_is_help=True, help="Keys: who may call, which models, until when.")
 
@@ -22,6 +23,10 @@ REF = typer.Argument(help="A key's name, or its id.")
 EXPIRES = typer.Option(
     None, help="When it ends: 90d, 12h, 30m, or a date such as 2030-01-31; left out: never."
 )
+
+REQUESTS = typer.Option(None, min=1, help="Calls a minute; left out: as many as it likes.")
+TOKENS = typer.Option(None, min=1, help="Tokens a minute; left out: as many as it likes.")
+AT_ONCE = typer.Option(None, min=1, help="Calls at the same time; left out: as many as it likes.")
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
@@ -38,6 +43,9 @@ def create_key(
     console: bool = typer.Option(
         False, "--console", help="It also opens the console, with everybody's calls, from other machines."
     ),
+    requests_per_minute: int | None = REQUESTS,
+    tokens_per_minute: int | None = TOKENS,
+    at_once: int | None = AT_ONCE,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Make a key, and show it this once. From the first key on, callers need one."""
@@ -49,6 +57,7 @@ def create_key(
             models=models,
             expires_s=None if expires is None else seconds_until(expires, time.time()),
             console=console,
+            limits=_limits(requests_per_minute, tokens_per_minute, at_once),
         )
     _show(shell, issued, as_json)
 
@@ -73,13 +82,14 @@ def list_keys(
             escape(key.name),
             escape(key.team or ""),
             escape(", ".join(key.models)) + (" + console" if key.console else ""),
+            _told(key.limits),
             ago(key.created_ns),
             "never" if key.last_used_ns is None else ago(key.last_used_ns),
             _state(key, now_ns),
         ]
         for key in found
     ]
-    columns = {"key": "left", "name": "left", "team": "left", "may use": "left"}
+    columns = {"key": "left", "name": "left", "team": "left", "may use": "left", "may make": "left"}
     columns |= {"created": "left", "last used": "left", "": "left"}
     shell.table(
         columns, rows, "No keys. Callers on this machine need none until you make one: assay key create NAME"
@@ -118,6 +128,43 @@ def rotate_key(
             expires_s=None if expires is None else seconds_until(expires, now_s),
         )
     _show(shell, issued, as_json)
+
+
+@app.command("limit")
+def limit_key(
+    context: typer.Context,
+    ref: str = REF,
+    requests_per_minute: int | None = REQUESTS,
+    tokens_per_minute: int | None = TOKENS,
+    at_once: int | None = AT_ONCE,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Set what a key may ask, in place of what was set before. Servers that run hold it within a second."""
+    shell: Shell = context.obj
+    limits = _limits(requests_per_minute, tokens_per_minute, at_once)
+    with shell.stores() as stores:
+        key = stores.keys.limit(ref, limits)
+    if as_json:
+        shell.json(key)
+        return
+    shell.out.print(f"The key {escape(key.name)} ({key.id}) may make: {_told(key.limits)}.")
+
+
+def _limits(requests_per_minute: int | None, tokens_per_minute: int | None, at_once: int | None) -> Limits:
+    # The value's own module is light; the store's are not.
+    from assay.types.limits import Limits
+
+    return Limits(requests_per_minute, tokens_per_minute, at_once)
+
+
+def _told(limits: Limits) -> str:
+    """What of it is limited, for people."""
+    found = (
+        (limits.requests_per_minute, "requests a minute"),
+        (limits.tokens_per_minute, "tokens a minute"),
+        (limits.at_once, "at once"),
+    )
+    return ", ".join(f"{most:,} {what}" for most, what in found if most is not None) or "any calls"
 
 
 def seconds_until(text: str, now_s: float) -> float:

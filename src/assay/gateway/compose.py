@@ -33,7 +33,6 @@ def gateway(
     capture_content: bool = True,
     healths: Healths | None = None,
     meters: Meters | None = None,
-    limits_of: LimitsOf | None = None,
     keyring: Keyring | None = None,
     cache: Cache | None = None,
     posts: Posts | None = None,
@@ -58,8 +57,7 @@ def gateway(
     ]
     if keyring is not None:
         rules.append(keys(keyring.find))
-    if limits_of is not None:
-        rules.append(of_keys(limits_of, metered))
+        rules.append(of_keys(_limits_by(keyring), metered))
     note = failed_tries(tracer, capture_content=capture_content)
 
     def guarded(route: Route) -> Handler:
@@ -95,6 +93,10 @@ def _alike(route: Route, cache: Cache, whole: Handler) -> Alike | None:
     from assay.gateway.semantic import Semantic
 
     return Semantic(route.name, route.cache.semantic, cache.replies, whole)
+
+
+def _limits_by(keyring: Keyring) -> LimitsOf:
+    return lambda key_id: keyring.find(key_id).limits
 
 
 def by_model(handlers: Mapping[str, Handler]) -> Handler:

@@ -34,7 +34,7 @@ from assay.types import (
     WireData,
     closing,
 )
-from assay.types.limits import Limits
+from assay.types.limits import UNLIMITED, Limits
 
 MAX_KNOWN: Final = 10_000
 """How many models and keys are counted; the one that was not called for longest is forgotten first."""
@@ -46,8 +46,8 @@ AT_ONCE_S: Final = 1.0
 """When to come again where too many calls are under way: nobody knows when the next one ends."""
 
 Kind = Literal["model", "key"]
-LimitsOf = Callable[[str], Limits | None]
-"""What a key may ask, by the key's id; None where it is not limited."""
+LimitsOf = Callable[[str], Limits]
+"""What a key may ask, by the key's id."""
 
 
 class Bucket:
@@ -124,11 +124,11 @@ class Meter:
 
 
 class Meters:
-    """The meters of all models and keys of one process."""
+    """The meters of all models and keys of one process. `share` is how many processes share the limits."""
 
     def __init__(self, clock: Callable[[], float], *, share: int = 1) -> None:
         self._clock = clock
-        self._share = share
+        self.share = share
         self._known: OrderedDict[tuple[Kind, str], Meter] = OrderedDict()
 
     def __len__(self) -> int:
@@ -138,7 +138,7 @@ class Meters:
         """The meter of that name; a new one where its limits are not what they were."""
         found = self._known.get((kind, name))
         if found is None or found.limits != limits:
-            found = self._known[kind, name] = Meter(limits, self._clock, share=self._share)
+            found = self._known[kind, name] = Meter(limits, self._clock, share=self.share)
             if len(self._known) > MAX_KNOWN:
                 self._known.popitem(last=False)
         self._known.move_to_end((kind, name))
@@ -147,7 +147,7 @@ class Meters:
 
 def of_model(name: str, limits: Limits, meters: Meters, handler: Handler) -> Handler:
     """The handler of one model, within its limits."""
-    if limits == Limits():
+    if limits == UNLIMITED:
         return handler
 
     def limited(request: Request) -> AsyncIterator[Event]:
@@ -162,8 +162,7 @@ def of_keys(limits_of: LimitsOf, meters: Meters) -> Policy:
     def policy(handler: Handler) -> Handler:
         def limited(request: Request) -> AsyncIterator[Event]:
             key_id = request.context.key_id
-            limits = None if key_id is None else limits_of(key_id)
-            if key_id is None or limits is None or limits == Limits():
+            if key_id is None or (limits := limits_of(key_id)) == UNLIMITED:
                 return handler(request)
             return metered(meters.of("key", key_id, limits), "This key may make", handler, request)
 

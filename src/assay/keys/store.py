@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal
 
+import msgspec
 import sqlalchemy as sa
 
 from assay.errors import Conflict, NotFound, RequestError
@@ -16,6 +17,7 @@ from assay.keys.tables import keys
 from assay.keys.token import digest_of, new_id, new_token
 from assay.storage import Store
 from assay.types import Value
+from assay.types.limits import UNLIMITED, Limits
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:/ -]{0,62}[A-Za-z0-9]|[A-Za-z0-9]")
 _MAX_PATTERNS: Final = 100
@@ -45,6 +47,7 @@ class Key(Value, omit_defaults=False):
     expires_ns: int | None = None
     revoked_ns: int | None = None
     last_used_ns: int | None = None
+    limits: Limits = UNLIMITED
 
     def allows(self, model: str) -> bool:
         """Whether a model or route of that name may be called."""
@@ -129,8 +132,10 @@ class KeyStore:
         models: Iterable[str] = EVERYTHING,
         expires_s: float | None = None,
         console: bool = False,
+        limits: Limits = UNLIMITED,
     ) -> Issued:
         """A new key, which ends `expires_s` seconds from now, or never. Raises Conflict for a name in use."""
+        _check_limits(limits)
         named = _named(name, "name")
         belongs = None if team is None else _named(team, "team")
         patterns = _patterns(models)
@@ -145,6 +150,7 @@ class KeyStore:
             console,
             created_ns=now,
             expires_ns=None if expires_s is None else _later(now, expires_s, "expires_s"),
+            limits=limits,
         )
         with self._store.write() as connection:
             taken = sa.select(keys.c.id).where(keys.c.name == named, keys.c.revoked_ns.is_(None))
@@ -159,6 +165,7 @@ class KeyStore:
                 "team": belongs,
                 "models": patterns,
                 "console": console,
+                "limits": limits,
                 "digest": digest_of(token),
                 "created_ns": now,
                 "expires_ns": key.expires_ns,
@@ -203,6 +210,14 @@ class KeyStore:
         self.changes += 1
         return Issued(key, token)
 
+    def limit(self, ref: str, limits: Limits) -> Key:
+        """What a key may ask from now on, in place of what it might before."""
+        _check_limits(limits)
+        with self._store.write() as connection:
+            key = _change(connection, _find(connection, ref).id, {"limits": limits})
+        self.changes += 1
+        return key
+
     def used(self, at_ns: Mapping[str, int]) -> None:
         """Notes when keys were used last; a later time stands."""
         for_key = sa.update(keys).where(
@@ -219,7 +234,8 @@ class KeyStore:
 
 def _key(row: sa.RowMapping) -> Key:
     kept = {name: row[name] for name in Key.__struct_fields__}
-    return Key(**{**kept, "models": tuple(row["models"])})
+    limits = msgspec.convert(row["limits"] or {}, Limits)
+    return Key(**{**kept, "models": tuple(row["models"]), "limits": limits})
 
 
 def _find(connection: sa.Connection, ref: str) -> Key:
@@ -269,6 +285,13 @@ def _patterns(models: Iterable[str]) -> tuple[str, ...]:
                 param="models",
             )
     return found
+
+
+def _check_limits(limits: Limits) -> None:
+    for name in Limits.__struct_fields__:
+        value = getattr(limits, name)
+        if value is not None and not 0 < value < 1 << 53:
+            raise RequestError(f"{name} must be at least 1", param=name)
 
 
 def _later(now_ns: int, seconds: float, what: str) -> int:

@@ -16,6 +16,8 @@ keys = sa.Table(
     # Globs over the names of models and routes: a JSON list.
     sa.Column("models", Json, nullable=False),
     sa.Column("console", sa.Boolean, nullable=False),
+    # What it may ask: the Limits as a JSON object; null: whatever it likes.
+    sa.Column("limits", Json),
     # SHA-256 of the whole key, in hex; and of the one before, while it may still be used.
     sa.Column("digest", sa.String(64), nullable=False),
     sa.Column("old_digest", sa.String(64)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from assay.types.content import Value
 
 
@@ -14,3 +16,6 @@ class Limits(Value, forbid_unknown_fields=True):
     """Tokens a minute, read and written together: estimated before a call, corrected after it."""
     at_once: int | None = None
     """Calls under way at the same time."""
+
+
+UNLIMITED: Final = Limits()
