@@ -57,7 +57,7 @@ def project(tmp_path: Path) -> Path:
 def test_help_names_every_command(assay) -> None:
     said = assay("--help")
     assert said.status == 0
-    for command in ("up", "call", "compare", "demo", "models", "prompt", "dataset", "eval", "trace"):
+    for command in ("up", "call", "compare", "demo", "models", "prompt", "dataset", "eval", "trace", "key"):
         assert f" {command} " in said.out
 
 

@@ -435,7 +435,15 @@ async def test_stored_responses_are_their_keys_alone(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("kept", "handed_on"),
-    [({}, True), ({"previous_response_id": "resp_1"}, False), ({"conversation": {"id": "conv_1"}}, False)],
+    [
+        ({}, True),
+        ({"previous_response_id": "resp_1"}, False),
+        ({"conversation": {"id": "conv_1"}}, False),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, False),
+        ({"input": [{"id": "msg_1"}]}, False),
+        ({"input": [{"role": "user", "content": "x"}]}, True),
+        ({"input": [7, {"type": []}]}, True),
+    ],
 )
 async def test_what_is_handed_on_as_it_is_names_nothing_that_is_kept_upstream(
     world: World, kept: dict[str, Any], handed_on: bool

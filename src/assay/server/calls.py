@@ -192,7 +192,7 @@ def _glance(dialect: Dialect, body: bytes, model: str, *, keyed: bool) -> Reques
         fields: Any = msgspec.json.decode(body)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(fields, dict) or (keyed and any(fields.get(name) for name in _KEPT_UPSTREAM)):
+    if not isinstance(fields, dict) or (keyed and _names_what_is_kept(fields)):
         return None
     name = model or fields.get("model")
     stream = fields.get("stream", False) if dialect.streamed is None else dialect.streamed
@@ -201,6 +201,15 @@ def _glance(dialect: Dialect, body: bytes, model: str, *, keyed: bool) -> Reques
     seen = fields if len(body) <= _MAX_SEEN_BYTES else {"bytes": len(body)}
     said = Message("user", (Opaque(dialect.name, seen),))
     return Request(name, (said,), operation=dialect.operation, stream=bool(stream))
+
+
+def _names_what_is_kept(fields: dict[str, Any]) -> bool:
+    """Whether a body names what a provider keeps of earlier calls: a response, a conversation, an item."""
+    items = fields.get("input")
+    return any(fields.get(name) for name in _KEPT_UPSTREAM) or any(
+        isinstance(item, dict) and item.get("type") in ("item_reference", None) and "role" not in item
+        for item in (items if isinstance(items, list) else ())
+    )
 
 
 # --- answering -----------------------------------------------------------------------------------
