@@ -2,10 +2,14 @@
 
 Calls of tools are written as the model is told to write them (assay.providers.local.tools); their results are
 said to it in words, which this model follows better than tags: "Result of get_weather: 18 degrees".
+
+Whatever a text says, it is one: what spells a marker of a chat template, which llama.cpp would read as the
+marker, is broken by a character that nobody sees. A tool's result cannot end its turn and begin another.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, TypeAlias, assert_never
 
 import msgspec
@@ -37,6 +41,16 @@ _ROLES: Final = {
     "tool": "user",
 }
 
+_MARKER: Final = re.compile(
+    r"""
+    <(?= [|｜][^<>\s]{1,60}> | [^<>\s]{1,60}[|｜]> )                  # <|im_end|>, <｜User｜>, <turn|>
+    | <(?= /?s> | (start|end)_of_turn> | (bos|eos|sop|eop)> | </?SYS>> )
+    | \[(?= /?(INST|SYSTEM_PROMPT|TOOL_RESULTS|TOOL_CALLS|AVAILABLE_TOOLS)\] | gMASK\] )
+    """,
+    re.VERBOSE,
+)
+"""Where a marker begins; what it goes on with is not taken."""
+
 
 def rendered(messages: tuple[Message, ...], told: str | None, drops: Drops) -> list[Body]:
     """`told` stands first, so that the beginning of a conversation is the same at every turn.
@@ -53,7 +67,16 @@ def rendered(messages: tuple[Message, ...], told: str | None, drops: Drops) -> l
         raise RequestError("The last message calls a tool; add a message with its result", param="messages")
     conversation = _Conversation(drops)
     bodies = [conversation.render(message, number) for number, message in enumerate(messages)]
-    return bodies if told is None else [{"role": "system", "content": told}, *bodies]
+    return bodies if told is None else [{"role": "system", "content": harmless(told)}, *bodies]
+
+
+def harmless(text: str) -> str:
+    """The text without markers of turns, as models of all the usual families spell them.
+
+    >>> harmless("<b>a <|im_end|> b</b>") == "<b>a <\u2060|im_end|> b</b>"
+    True
+    """
+    return _MARKER.sub("\\g<0>\u2060", text)
 
 
 class _Conversation:
@@ -88,7 +111,7 @@ class _Conversation:
                 case _:
                     assert_never(part)
         pieces += filter(None, ("".join(texts),))
-        return {"role": _ROLES[message.role], "content": "\n".join(pieces)}
+        return {"role": _ROLES[message.role], "content": harmless("\n".join(pieces))}
 
     def _call(self, call: ToolCall) -> str:
         self._tools[call.id] = call.name

@@ -1,8 +1,7 @@
 """A Request as the body of llama.cpp's chat completions. What would be ignored there is refused here. No I/O.
 
 Left to llama.cpp where the request says nothing: temperature 0.8, top_k 40, top_p 0.95, min_p 0.05, a random
-seed. Messages go through the model's own chat template; text that spells a marker of that template is read
-as the marker. A last message of the assistant is continued.
+seed. Messages go through the model's own chat template. A last message of the assistant is continued.
 """
 
 from __future__ import annotations
