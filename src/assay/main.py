@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -64,6 +66,8 @@ def serve(shell: Shell, asked: Listening) -> None:
     from assay.storage.serving import serving
     from assay.trace import Redactor
 
+    # Who is told to reload before it can is not to end by it.
+    signal.signal(signal.SIGHUP, lambda _number, _frame: None)
     config = asked.over(shell.config)
     logs.set_up(asked.log_format, Redactor(config.secrets))
     _check_reachable(shell, config)
@@ -76,18 +80,17 @@ def serve(shell: Shell, asked: Listening) -> None:
 
     with serving(config.run_folder, address) as notice:
 
-        def reload() -> bool:
-            """In the parent: whether there is something for the workers to read."""
+        def reload() -> Callable[[], object] | None:
+            """In the parent: what to say when the workers have followed; None where they shall not."""
             try:
                 new = reread()
                 config.check_reload(new)
             except ConfigError as error:
                 log.error("the configuration is not taken, and the one before stays: %s", error.message)
                 notice.reloaded(error.message)
-                return False
+                return None
             current[0] = new
-            notice.reloaded(None)
-            return True
+            return partial(notice.reloaded, None)
 
         outcome: Worker | int | None = None
         if asked.workers > 1:
@@ -98,7 +101,7 @@ def serve(shell: Shell, asked: Listening) -> None:
                 raise typer.Exit(outcome)
             shell.err.print("Stopped; every span is stored.")
             return
-        told = notice.reloaded if outcome is None else _nobody
+        told = notice.reloaded if outcome is None else partial(_tell_parent, outcome)
         _work(shell, current[0], sockets, address, reread, told, outcome, notice.figures)
         if outcome is None:
             shell.err.print("Stopped; every span is stored.")
@@ -107,8 +110,11 @@ def serve(shell: Shell, asked: Listening) -> None:
         raise typer.Exit(0)
 
 
-def _nobody(_problem: str | None) -> None:
-    """A worker's parent has told already."""
+def _tell_parent(worker: Worker, _problem: str | None) -> None:
+    """That this worker has reloaded, or has logged why not."""
+    from assay.server.workers import RELOADED
+
+    os.write(worker.ready, RELOADED)
 
 
 def _work(

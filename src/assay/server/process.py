@@ -24,7 +24,7 @@ from assay.server.asgi import ASGIApp
 from assay.server.figures import Figures
 from assay.server.joined import Http
 from assay.server.upkeep import upkeep
-from assay.server.workers import Worker
+from assay.server.workers import READY, Worker
 from assay.trace import Redactor
 
 LAST_S: Final = 2.0
@@ -108,7 +108,7 @@ class Process:
         )
         self._server = _Uvicorn(settings)
         if self._worker is not None:
-            os.write(self._worker.ready, b"1")
+            os.write(self._worker.ready, READY)
         await self._server.serve(sockets=[self._listener])
         left = set(self._server.server_state.tasks)
         if left:

@@ -1,6 +1,6 @@
 """Several processes on one port: the parent that starts them, watches them and ends them. Calls are theirs.
 
-    outcome = Workers(4, say=print, reload=lambda: True).run()
+    outcome = Workers(4, say=print, reload=lambda: None).run()
     if isinstance(outcome, Worker): ...      # this is one of them, right after the fork
     else: ...                                # this is the parent, and all of them have ended: its exit status
 
@@ -11,6 +11,7 @@ every socket open: what waits to be accepted by a worker that died is served by 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import sys
@@ -25,13 +26,18 @@ from assay.types import Value
 RESTARTS: Final = 5
 """How many deaths within `WITHIN_S` are mended; one more ends everything."""
 WITHIN_S: Final = 60.0
+FOLLOW_S: Final = 10.0
+"""How long the parent waits for its workers to reload."""
+READY: Final = b"1"
+RELOADED: Final = b"r"
 _SIGNALS: Final = frozenset({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 
 class Worker(Value):
     """`number` counts from 0, up to one below `count`; `first` is False for one that replaces another.
 
-    `ready` is a file descriptor to write a byte to when calls are taken, `life` one that can be read from
+    `ready` is a file descriptor to write READY to when calls are taken, and RELOADED each time that another
+    configuration is in force or was refused; `life` is one that can be read from
     when the parent is gone.
     """
 
@@ -43,26 +49,45 @@ class Worker(Value):
 
 
 class _Child:
-    def __init__(self, number: int, ready: int) -> None:
+    def __init__(self, number: int, heard: int) -> None:
         self.number = number
-        self._ready = ready
+        self._heard = heard
+        self._said = b""
+
+    def followed(self, times: int, until: float) -> int:
+        """How often it has reloaded, once that is `times`, or it is `until` (monotonic), or it has ended."""
+        while (count := self._said.count(RELOADED)) < times:
+            ready, _, _ = select.select([self._heard], [], [], max(0.0, until - time.monotonic()))
+            said = os.read(self._heard, 64) if ready else b""
+            if not said:
+                break
+            self._said += said
+        return count
+
+    def reloads(self) -> int:
+        """How often it has reloaded by now."""
+        return self.followed(sys.maxsize, time.monotonic())
 
     def was_ready(self) -> bool:
         """Whether it took calls; asked once, after its end."""
-        said = os.read(self._ready, 1)
-        os.close(self._ready)
-        return bool(said)
+        self.reloads()
+        os.close(self._heard)
+        return READY in self._said
 
 
 class Workers:
-    """`say` tells people what happened. `reload` is called on SIGHUP: True passes it on to the workers."""
+    """`say` tells people what happened.
+
+    `reload` is called on SIGHUP. Where it gives something to call, SIGHUP is passed on to the workers, and
+    that is called when they have all followed.
+    """
 
     def __init__(
         self,
         count: int,
         *,
         say: Callable[[str], object],
-        reload: Callable[[], bool],
+        reload: Callable[[], Callable[[], object] | None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._count = count
@@ -109,12 +134,21 @@ class Workers:
             case signal.SIGCHLD:
                 return self._reap()
             case signal.SIGHUP:
-                if not self._ending and self._reload():
-                    self._tell(signal.SIGHUP)
+                if not self._ending and (done := self._reload()) is not None:
+                    self._pass_on()
+                    done()
             case _:
                 # A second one, too, is handed on: it ends them at once.
                 self._end(0)
         return None
+
+    def _pass_on(self) -> None:
+        before = {pid: child.reloads() for pid, child in self._children.items()}
+        self._tell(signal.SIGHUP)
+        until = time.monotonic() + FOLLOW_S
+        for pid, child in self._children.items():
+            if child.followed(before[pid] + 1, until) <= before[pid]:
+                self._say(f"worker {child.number} has not reloaded: it is busy, or not ready yet")
 
     def _end(self, status: int) -> None:
         self._ending = True
