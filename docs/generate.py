@@ -206,6 +206,8 @@ def _type(kind: Any) -> str:
         return " or ".join(_type(one) for one in arguments if one is not NoneType)
     if origin is tuple:
         return f"array of {_type(arguments[0])}s"
+    if origin is dict:
+        return f"table of {_type(arguments[1])}s"
     raise TypeError(f"docs/generate.py has no words for the type {kind!r}; add them to _type")
 
 
@@ -215,7 +217,10 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
     if field.default is None:
         return ""
     # JSON's texts, numbers, booleans and lists are TOML's, too.
-    return f"`{msgspec.json.encode(field.default).decode()}`"
+    # A dictionary is made anew for each value.
+    factory = field.default_factory
+    default = field.default if factory is msgspec.NODEFAULT else factory()
+    return f"`{msgspec.json.encode(default).decode()}`"
 
 
 # --- errors --------------------------------------------------------------------------------------
