@@ -72,6 +72,7 @@ check: $(VENV)/.installed-dev  ## Linters, types, layers, generated docs
 docs: $(VENV)/.installed-dev  ## Write the generated pages of docs/reference
 	$(BIN)/python docs/generate.py
 	$(BIN)/python tests/fidelity/matrix.py
+	$(BIN)/python tests/faults/table.py
 	$(BIN)/python tests/compat/comply.py
 
 .PHONY: lock
