@@ -13,6 +13,7 @@ from alembic.script import ScriptDirectory
 
 import assay.evals.tables
 import assay.gateway.replies
+import assay.gateway.spending.tables
 import assay.keys.tables
 import assay.prompts.tables
 import assay.runs.tables

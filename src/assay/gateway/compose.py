@@ -8,14 +8,17 @@ from functools import reduce
 
 from assay.errors import NotFound
 from assay.gateway.attempt import attempt
+from assay.gateway.budgets import budgets, further_tries
 from assay.gateway.cache import Alike, Cache, cached
+from assay.gateway.ceiling import Counting
 from assay.gateway.guards.guard import Posts, Tally, guards, hides
 from assay.gateway.keys import keys
 from assay.gateway.limits import LimitsOf, Meters, of_keys, of_model
 from assay.gateway.route import Healths, Route
 from assay.gateway.shadow import Shadows, shadow
+from assay.gateway.spending import Purses
 from assay.gateway.tracing import failed_tries, trace
-from assay.gateway.tries import tries
+from assay.gateway.tries import Again, tries
 from assay.keys import Keyring
 from assay.trace import Tracer
 from assay.types import Event, Handler, Policy, Request
@@ -34,6 +37,8 @@ def gateway(
     healths: Healths | None = None,
     meters: Meters | None = None,
     keyring: Keyring | None = None,
+    purses: Purses | None = None,
+    counting: Counting | None = None,
     cache: Cache | None = None,
     posts: Posts | None = None,
     tally: Tally | None = None,
@@ -57,6 +62,11 @@ def gateway(
     ]
     if keyring is not None:
         rules.append(keys(keyring.find))
+    again: Again | None = None
+    if keyring is not None and purses is not None:
+        rules.append(budgets(purses, keyring.find, routes, counting or Counting()))
+        again = further_tries(purses, keyring.find)
+    if keyring is not None:
         rules.append(of_keys(_limits_by(keyring), metered))
     note = failed_tries(tracer, capture_content=capture_content)
 
@@ -79,7 +89,7 @@ def gateway(
         if len(route.targets) == 1 and not route.retries:
             target = route.targets[0]
             return of_model(target.name, target.limits, metered, attempt(target))
-        return tries(route, known, note=note, clock_ns=tracer.clock_ns, meters=metered)
+        return tries(route, known, note=note, clock_ns=tracer.clock_ns, meters=metered, again=again)
 
     composed = compose(rules, by_model({name: guarded(route) for name, route in routes.items()}))
     return composed

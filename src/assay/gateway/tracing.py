@@ -182,9 +182,15 @@ def _cost_of_failure(failure: BaseException | None, *, begun: bool) -> Cost | No
     """A call that was refused before it was answered costs nothing; of any other nobody knows."""
     if failure is None:
         return Cost("unknown", None, "no cost was computed")
-    if not begun and isinstance(failure, AssayError) and 400 <= failure.status < 500:
+    if not begun and isinstance(failure, AssayError) and (400 <= failure.status < 500 or _refused(failure)):
         return None
     return Cost("unknown", None, "the call did not complete")
+
+
+def _refused(failure: AssayError) -> bool:
+    """Whether the provider answered with an error's status: none bills for that."""
+    status = failure.upstream_status if isinstance(failure, ProviderError) else None
+    return status is not None and status >= 400
 
 
 def _usage(request: Request, response: Response) -> Usage | None:

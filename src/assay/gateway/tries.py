@@ -32,6 +32,8 @@ MAX_HELD: Final = 64
 """How many events that say nothing are held back at most."""
 
 Sleep = Callable[[float], Awaitable[object]]
+Again = Callable[[Request], Awaitable[None]]
+"""Asked before each further try of a call; what it raises ends the call."""
 
 
 class Failed(NamedTuple):
@@ -51,10 +53,12 @@ def tries(
     note: Callable[[Failed], None],
     clock_ns: Callable[[], int],
     meters: Meters | None = None,
+    again: Again | None = None,
     sleep: Sleep = asyncio.sleep,
     draw: random.Random | None = None,
 ) -> Handler:
-    """The handler of a route. `note` is told of each try that failed where another one might not.
+    """The handler of a route. `note` is told of each try that failed where another one might not, and `again`
+    is asked before that one.
 
     Raises what the last try raised; DeadlineExceeded when the time is over before any; ProviderUnavailable
     when every circuit is open.
@@ -74,6 +78,7 @@ def tries(
             for number in range(route.retries + 1):
                 if number and not await _waited(last, number, until, healths.clock, sleep, chance):
                     break
+                await _allowed(again, request, last)
                 if (left_s := until - healths.clock()) <= 0 or not health.breaker.allows():
                     break
                 sent = replace(request, context=replace(request.context, deadline_s=left_s))
@@ -103,6 +108,11 @@ def tries(
         raise last or _nobody(route, until - healths.clock())
 
     return tried
+
+
+async def _allowed(again: Again | None, request: Request, last: AssayError | None) -> None:
+    if again is not None and last is not None:
+        await again(request)
 
 
 class _Held:

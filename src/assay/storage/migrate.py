@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from assay.errors import StorageError
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest revision in migrations/versions; a test holds the two together."""
 
 
