@@ -35,12 +35,12 @@ class Served:
         return self.process.returncode, said
 
 
-def assay_up(folder: Path, toml: str = "", env: dict[str, str] | None = None) -> Served:
+def assay_up(folder: Path, toml: str = "", env: dict[str, str] | None = None, *options: str) -> Served:
     """Starts the real `assay up` in a process of its own, on a free port, with this assay.toml."""
     if toml or not (folder / "assay.toml").exists():
         (folder / "assay.toml").write_text(toml)
     process = subprocess.Popen(
-        [sys.executable, "-m", "assay.main", "up", "--port", "0"],
+        [sys.executable, "-m", "assay.main", "up", "--port", "0", *options],
         cwd=folder,
         env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
         stdout=subprocess.PIPE,
@@ -64,8 +64,13 @@ def serve_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """Starts the real `assay up` in a process of its own, on a free port, with this assay.toml."""
     running: list[Served] = []
 
-    def start(toml: str = "", root: Path | None = None, env: dict[str, str] | None = None) -> Served:
-        served = assay_up(root or tmp_path_factory.mktemp("served"), toml, env)
+    def start(
+        toml: str = "",
+        root: Path | None = None,
+        env: dict[str, str] | None = None,
+        options: tuple[str, ...] = (),
+    ) -> Served:
+        served = assay_up(root or tmp_path_factory.mktemp("served"), toml, env, *options)
         running.append(served)
         return served
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -26,6 +29,26 @@ def callers(serve_session: Any) -> Iterator[Callers]:
     made = Callers(serve_session("\n".join(lines)).url.rstrip("/"))
     yield made
     asyncio.run(made.aclose())
+
+
+def test_workers_together_let_in_no_more_than_the_limit(serve_session: Any) -> None:
+    toml = '[providers.p]\ndialect = "scripted"\nreplies = ["hello"]\n[models.m]\nprovider = "p"\n'
+    limits = "limits = { requests_per_minute = 2 }"
+    served = serve_session(toml + limits, options=("--workers", "2"))
+    statuses = [_asked(served.url) for _ in range(16)]
+    # Each has one Nth; connections may all have met the same worker.
+    assert statuses.count(200) in {1, 2}
+    assert set(statuses) == {200, 429}
+
+
+def _asked(url: str) -> int:
+    """One call on a connection of its own."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc)
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+    connection.request("POST", "/v1/chat/completions", json.dumps(body))
+    status = connection.getresponse().status
+    connection.close()
+    return status
 
 
 @pytest.mark.parametrize("caller", PAIRS)
