@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from assay.errors import UnsupportedFeature
+from assay.providers.growing import ObjectEnd
 from assay.providers.local.tools import CLOSING, OPENING, Callee, Calling
 from assay.types import Delta, Finish, TextDelta, ToolCallDelta
 
@@ -24,7 +25,7 @@ class CallReader:
         self._pending = ""
         self._callee: Callee | None = None
         self._arguments: list[str] = []
-        self._end = _EndOfObject()
+        self._end = ObjectEnd()
         self._part = 0
 
     def feed(self, delta: TextDelta, reply_id: str) -> list[Delta]:
@@ -95,34 +96,6 @@ class CallReader:
         except (ValueError, RecursionError):
             return False
         return isinstance(value, dict) and self._callee.arguments.is_valid(value)
-
-
-class _EndOfObject:
-    """Finds the brace that closes a JSON object, in text that comes in pieces."""
-
-    def __init__(self) -> None:
-        self._depth = 0
-        self._string = self._escaped = False
-
-    def find(self, piece: str) -> int | None:
-        """The length of `piece` that belongs to the object, where it ends in there."""
-        for number, char in enumerate(piece):
-            if self._string:
-                if self._escaped:
-                    self._escaped = False
-                elif char == "\\":
-                    self._escaped = True
-                elif char == '"':
-                    self._string = False
-            elif char == '"':
-                self._string = True
-            elif char in "{[":
-                self._depth += 1
-            elif char in "}]":
-                self._depth -= 1
-                if self._depth <= 0:
-                    return number + 1
-        return None
 
 
 def call_id(reply_id: str) -> str:

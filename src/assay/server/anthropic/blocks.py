@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from assay.providers.anthropic.vocabulary import made_up_id
+from assay.providers.growing import GrowingObject
 from assay.server.anthropic.reply import (
     ENCODE,
     Body,
     call_block,
     citations,
-    is_object,
     opaque_block,
     require_function,
     text_block,
@@ -117,27 +117,25 @@ class ThoughtBlock:
 class CallBlock:
     """A call is whole once its arguments are a JSON object."""
 
-    __slots__ = ("_begin", "_pieces", "_writer", "part")
+    __slots__ = ("_arguments", "_begin", "_writer", "part")
     kinds = (ToolCallDelta,)
 
     def __init__(self, writer: Writer, event: ToolCallDelta, reply_id: str) -> None:
         require_function(event.kind, event.name or "")
         self.part = event.part
         self._writer = writer
-        self._pieces: list[str] = []
+        self._arguments = GrowingObject()
         id_ = event.id or made_up_id(reply_id, event.part)
         self._begin = writer.start(call_block(id_, event.name or "", event.signature))
 
     @property
     def whole(self) -> bool:
-        return (
-            bool(self._pieces) and self._pieces[-1].rstrip()[-1:] == "}" and is_object("".join(self._pieces))
-        )
+        return self._arguments.whole
 
     def say(self, event: Any) -> bytes:
         said, self._begin = self._begin, b""
         if event.arguments:
-            self._pieces.append(event.arguments)
+            self._arguments.add(event.arguments)
             said += self._writer.delta("input_json_delta", partial_json=event.arguments)
         return said
 

@@ -12,6 +12,7 @@ import msgspec
 
 from assay.errors import BadResponse, UnsupportedFeature
 from assay.providers.anthropic.vocabulary import DIALECT, finish_from, is_citation, made_up_id
+from assay.providers.growing import is_object
 from assay.server.dialect import Written
 from assay.types import (
     Audio,
@@ -224,13 +225,6 @@ def _input(call: ToolCall) -> Body | msgspec.Raw:
     if not text.strip():
         return {}
     return msgspec.Raw(text.encode()) if is_object(text) else {"INVALID_JSON": text}
-
-
-def is_object(text: str) -> bool:
-    try:
-        return isinstance(msgspec.json.decode(text), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def require_function(kind: str, name: str) -> None:

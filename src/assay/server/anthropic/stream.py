@@ -81,7 +81,7 @@ class MessageStream(ServerSentEvents):
         self._finish: Finish | None = None
         self._writer = Writer()
         self._open: Block | None = None
-        self._waiting: list[Delta] = []
+        self._waiting: dict[int, list[Delta]] = {}
         self._calls: set[int] = set()
         self._refused = False
 
@@ -161,7 +161,7 @@ class MessageStream(ServerSentEvents):
             return b""
         if self._open is None:
             return self._say(event)
-        self._waiting.append(event)
+        self._waiting.setdefault(event.part, []).append(event)
         return self._drain()
 
     def _drain(self) -> bytes:
@@ -173,10 +173,8 @@ class MessageStream(ServerSentEvents):
 
     def _next(self) -> bytes:
         """All that waits of the part that has waited longest."""
-        part = self._waiting[0].part
-        turn = [event for event in self._waiting if event.part == part]
-        self._waiting = [event for event in self._waiting if event.part != part]
-        return b"".join(self._say(event) for event in turn)
+        turn = self._waiting.pop(next(iter(self._waiting)))
+        return b"".join(map(self._say, turn))
 
     def _close_all(self) -> bytes:
         said = self._close()

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import msgspec
 
 from assay.errors import AssayError, UnsupportedFeature
+from assay.providers.growing import GrowingObject
 from assay.providers.sse import SseDecoder
 from assay.server.dialect import ServerSentEvents
 from assay.server.gemini.errors import error_body
@@ -27,8 +28,8 @@ from assay.server.gemini.reply import (
     named,
     own,
     part_to,
-    response_body,
     proof_to,
+    response_body,
     signature_to,
     unsupported,
     usage_to,
@@ -59,12 +60,12 @@ _ENCODE = msgspec.json.Encoder().encode
 class _Call:
     """A function call as it grows."""
 
-    __slots__ = ("id", "kind", "name", "pieces", "signature")
+    __slots__ = ("arguments", "id", "kind", "name", "signature")
 
     def __init__(self) -> None:
         self.id = self.name = ""
         self.kind = "function"
-        self.pieces: list[str] = []
+        self.arguments = GrowingObject()
         self.signature: str | None = None
 
     def add(self, event: ToolCallDelta) -> None:
@@ -72,11 +73,11 @@ class _Call:
         self.name = event.name or self.name
         self.kind = event.kind
         self.signature = event.signature or self.signature
-        self.pieces.append(event.arguments)
+        self.arguments.add(event.arguments)
 
     @property
     def text(self) -> str:
-        return "".join(self.pieces)
+        return self.arguments.text
 
     def part(self) -> Body | None:
         """None when the arguments are not a JSON object, or not yet."""
@@ -106,7 +107,7 @@ class _Candidate:
         found: list[Body] = []
         for number in sorted(self.calls):
             call = self.calls[number]
-            if number == but or not call.text.strip() or (part := call.part()) is None:
+            if number == but or not call.arguments.whole or (part := call.part()) is None:
                 break
             del self.calls[number]
             found.append(part)
