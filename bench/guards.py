@@ -28,29 +28,8 @@ from assay.providers.scripted import Scripted
 from assay.trace import Tracer
 from assay.types import Handler, Request, assistant, closing, user
 
-WORDS = [
-    "the",
-    "order",
-    "was",
-    "sent",
-    "on",
-    "time",
-    "and",
-    "we",
-    "will",
-    "look",
-    "at",
-    "what",
-    "else",
-    "there",
-    "is",
-    "to",
-    "do",
-    "about",
-    "the",
-    "late",
-    "delivery",
-]
+TEXT = "the order was sent on time and we will look at what else there is to do about the late delivery"
+WORDS = TEXT.split()
 MB = 1_000_000
 
 

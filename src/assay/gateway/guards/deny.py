@@ -25,13 +25,14 @@ _NO_LOOKING: Final = "looks around or back, which cannot be bounded; use plain g
 
 def words(texts: Iterable[str]) -> tuple[Rule, ...]:
     """Whole words, or phrases, in any case. Raises ConfigError for one that is empty or too long."""
-    rules = []
-    for text in texts:
+    longest_first = sorted(texts, key=len, reverse=True)
+    for text in longest_first:
         if not text.strip() or len(text) > MAX_CHARS:
             raise ConfigError(f"{text[:40]!r} is not a word of 1 to {MAX_CHARS} characters")
-        start = re.compile(rf"(?<!\w){re.escape(text)}(?!\w)", re.IGNORECASE)
-        rules.append(Rule("denied", start, len(text) + 1))
-    return tuple(rules)
+    if not longest_first:
+        return ()
+    start = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", re.IGNORECASE)
+    return (Rule("denied", start, len(longest_first[0]) + 1),)
 
 
 def patterns(texts: Iterable[str]) -> tuple[Rule, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -20,7 +20,7 @@ from assay.gateway.guards.injection import THRESHOLD, foreign_texts, score
 from assay.gateway.guards.judge import Judge
 from assay.gateway.guards.shape import Lengths, Schema, texts
 from assay.gateway.guards.stream import Screen
-from assay.gateway.guards.window import Rule, Wanted
+from assay.gateway.guards.window import Plan, Rule, Wanted
 from assay.types import (
     Assembly,
     Completed,
@@ -102,12 +102,16 @@ class Injection:
     threshold: float = THRESHOLD
     rules: tuple[Rule, ...] = ()
     whole: bool = True
+    seen: Seen = field(default_factory=Seen, compare=False)
 
     async def check(self, said: Said, /) -> str | None:
         for text in foreign_texts(said.request.messages):
+            if text in self.seen:
+                continue
             points, signs = score(text)
             if points >= self.threshold:
                 return f"it looks like a prompt injection ({', '.join(signs)}: {points:g})"
+            self.seen.add(text)
         return None
 
 
@@ -303,8 +307,8 @@ def _in_our_words(request: Request) -> Request:
     return replace(request, wire=replace(wire, request=None, body=b""))
 
 
-def _wanted(posted: Iterable[Posted]) -> tuple[Wanted, ...]:
-    return tuple(
+def _wanted(posted: Iterable[Posted]) -> Plan:
+    return Plan(
         Wanted(rule, post.name, hides=post.action != "flag", keeps=post.action != "flag")
         for post in posted
         for rule in post.guard.rules

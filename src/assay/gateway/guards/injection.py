@@ -17,11 +17,15 @@ THRESHOLD: Final = 0.7
 
 
 class Sign(NamedTuple):
-    """One sign: what it looks like in a text without upper case, and how much it says, from 0 to 1."""
+    """One sign: what it looks like in a text without upper case, and how much it says, from 0 to 1.
+
+    Each match has one of `marks` in it: most texts have none, which is fast to see.
+    """
 
     name: str
     pattern: re.Pattern[str]
     weight: float
+    marks: tuple[str, ...]
 
 
 _OLD: Final = r"(?:previous|prior|above|earlier|preceding|foregoing|existing|initial|original|system)"
@@ -30,8 +34,8 @@ _ORDERS: Final = (
 )
 
 
-def _sign(name: str, pattern: str, weight: float) -> Sign:
-    return Sign(name, re.compile(pattern), weight)
+def _sign(name: str, pattern: str, weight: float, *marks: str) -> Sign:
+    return Sign(name, re.compile(pattern), weight, marks)
 
 
 SIGNS: Final[tuple[Sign, ...]] = (
@@ -39,17 +43,36 @@ SIGNS: Final[tuple[Sign, ...]] = (
         "forget",
         rf"\b(?:ignore|disregard|forget|override|bypass|skip|drop)\b.{{0,30}}\b{_OLD}\b.{{0,20}}\b{_ORDERS}\b",
         0.75,
+        "ignore",
+        "disregard",
+        "forget",
+        "override",
+        "bypass",
+        "skip",
+        "drop",
     ),
     _sign(
         "forget",
         r"\b(?:ignore|disregard|forget)\b.{0,12}\b(?:everything|all|anything)\b.{0,30}"
         r"\b(?:above|before|told|said|learned|so far)\b",
         0.6,
+        "ignore",
+        "disregard",
+        "forget",
     ),
     _sign(
         "new orders",
         rf"\b(?:new|updated|real|actual|revised)\b.{{0,12}}\b{_ORDERS}\s{{0,2}}(?::|are\b|follow)",
         0.4,
+        "instruction",
+        "prompt",
+        "rule",
+        "direction",
+        "guideline",
+        "command",
+        "context",
+        "message",
+        "constraint",
     ),
     _sign(
         "reveal",
@@ -57,6 +80,10 @@ SIGNS: Final[tuple[Sign, ...]] = (
         r"\b(?:your|the|this)\b.{0,20}\b(?:system|hidden|initial|secret|original)\b.{0,12}"
         r"\b(?:prompt|instructions?|message|rules)\b",
         0.6,
+        "prompt",
+        "instruction",
+        "message",
+        "rules",
     ),
     _sign(
         "persona",
@@ -64,39 +91,60 @@ SIGNS: Final[tuple[Sign, ...]] = (
         r"\b(?:dan|jailbroken|unrestricted|unfiltered|uncensored|evil|free from)\b"
         r"|\b(?:do anything now|developer mode (?:enabled|on)|jailbreak mode|god mode)\b",
         0.7,
+        "you are ",
+        "anything now",
+        "developer mode",
+        "jailbreak mode",
+        "god mode",
     ),
     _sign(
         "persona",
         r"\b(?:pretend|act|behave|respond)\b.{0,20}\bas if\b.{0,30}\b(?:no|without|free of)\b.{0,12}"
         r"\b(?:rules|restrictions|limits|filters?|guidelines)\b",
         0.6,
+        "as if",
     ),
     _sign(
         "turn marks",
         r"<\|(?:im_start|im_end|system|user|assistant|endoftext|eot_id|start_header_id)\|?>",
         0.6,
+        "<|",
     ),
     _sign(
         "turn marks",
         r"\[/?inst\]|<</?sys>>|(?:^|\n)#{2,4} ?(?:system|instruction)s?\b ?:"
         r"|</?(?:system|admin)(?:_prompt)?>",
         0.45,
+        "inst]",
+        "sys>>",
+        "##",
+        "<system",
+        "</system",
+        "<admin",
+        "</admin",
     ),
     _sign(
         "turn marks",
         r"(?:^|\n)\s{0,4}(?:system|assistant|developer)\s{0,2}(?:message|prompt)?\s{0,2}:\s",
         0.35,
+        "system",
+        "assistant",
+        "developer",
     ),
     _sign(
         "secrecy",
         r"\b(?:do not|don't|never)\b.{0,12}\b(?:tell|inform|mention|reveal|alert|notify)\b.{0,20}"
         r"\b(?:user|human|anyone|operator|them)\b",
         0.45,
+        "do not",
+        "don't",
+        "never",
     ),
     _sign(
         "exfiltration",
         r"!\[[^\]\n]{0,80}\]\(https?://[^)\s]{1,200}[?&][^)\s=]{1,40}=(?:\{|%7b|\$|<|\[)",
         0.6,
+        "](",
     ),
     _sign(
         "exfiltration",
@@ -104,18 +152,36 @@ SIGNS: Final[tuple[Sign, ...]] = (
         r"\b(?:password|credential|secret|api key|token|conversation|chat history|system prompt)s?\b.{0,30}"
         r"(?:\bto\b|https?://)",
         0.5,
+        "password",
+        "credential",
+        "secret",
+        "api key",
+        "token",
+        "conversation",
+        "chat history",
+        "system prompt",
     ),
     _sign(
         "to the model",
         r"\b(?:attention|note|message|important|instructions?)\b.{0,12}\b(?:to|for)\b.{0,8}"
         r"\b(?:the )?(?:ai|llm|language model|assistant|chatbot|agent)s?\b",
         0.4,
+        "ai",
+        "llm",
+        "language model",
+        "assistant",
+        "chatbot",
+        "agent",
     ),
     _sign(
         "decode",
         r"\b(?:decode|decrypt|rot13|base64)\b.{0,30}\b(?:and|then)\b.{0,12}"
         r"\b(?:follow|execute|obey|run|do)\b",
         0.6,
+        "decode",
+        "decrypt",
+        "rot13",
+        "base64",
     ),
 )
 # Tags and the like are invisible and carry whole texts; zero-width characters break words up.
@@ -141,8 +207,8 @@ def score(text: str) -> tuple[float, tuple[str, ...]]:
             found["invisible"] = 0.7
         text = unicodedata.normalize("NFKC", _ZERO_WIDTH.sub("", text))
     text = _SPACES.sub(" ", text.casefold())
-    for name, pattern, weight in SIGNS:
-        if found.get(name, 0.0) < weight and pattern.search(text):
+    for name, pattern, weight, marks in SIGNS:
+        if found.get(name, 0.0) < weight and any(mark in text for mark in marks) and pattern.search(text):
             found[name] = weight
     rest = 1.0
     for weight in found.values():

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from assay.gateway.guards.window import Rule, Span
+from assay.gateway.guards.window import Rule, Span, Unfinished
 
 # A match begins where no word goes on; in JSON, the n of \n is no letter.
 _LEFT: Final = r"(?:(?<![\w\\])|(?<=\\[nrtbf]))"
@@ -162,6 +162,58 @@ def _assigned(match: re.Match[str]) -> Span | None:
 _RANDOM_BITS: Final = 3.5
 
 
+# --- what may yet become a match ---------------------------------------------------------------------------
+
+
+def _when(last: str, chars: int, pattern: str) -> Unfinished:
+    """Where `pattern` matches at the end of a text that has one of `last` among its last characters."""
+    search = re.compile(pattern + r"\Z", re.ASCII).search
+
+    def unfinished(text: str, low: int) -> int | None:
+        if not any(char in last for char in text[-chars:]):
+            return None
+        match = search(text, low)
+        return None if match is None else match.start()
+
+    return unfinished
+
+
+_DIGITS: Final = "0123456789"
+_IBAN_HEAD: Final = re.compile(r"[A-Za-z]{2}\d{2}", re.ASCII)
+_IBAN_UNFINISHED: Final = re.compile(_LEFT + r"[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){0,30}[ -]?\Z", re.ASCII)
+
+
+def _iban_unfinished(text: str, low: int) -> int | None:
+    """Behind the first four characters, which are within one word, there may be spaces."""
+    if _IBAN_HEAD.search(text, low) is None:
+        return None
+    match = _IBAN_UNFINISHED.search(text, low)
+    return None if match is None else match.start()
+
+
+_NAMES: Final = (
+    r"(?:api[_-]?key|apikey|access[_-]?key|access[_-]?token|auth[_-]?token|client[_-]?secret|private[_-]?key"
+    r"|secret[_-]?access[_-]?key|secret[_-]?key|secret|password|passwd|pwd|token|accountkey)"
+)
+_VALUE: Final = "A-Za-z0-9_+/=.~-"
+
+_NAME_ENDS: Final = ("key", "token", "secret", "password", "passwd", "pwd")
+_ASSIGNMENT: Final = re.compile(
+    rf"(?i:{_NAMES})[\"']?[ \t]{{0,2}}(?:[:=][ \t]{{0,2}}[\"']?[{_VALUE}]{{0,64}})?\Z"
+)
+
+
+def _assignment_unfinished(text: str, low: int) -> int | None:
+    """Where there is white space in it: what has none is within one word."""
+    end = 1 + max(text.rfind(" "), text.rfind("\t"))
+    head = text[low:end].rstrip(" \t")
+    last = head[1 + max(head.rfind(" "), head.rfind("\t"), head.rfind("\n")) :]
+    if not (":" in last or "=" in last or last.lower().rstrip("\"'").endswith(_NAME_ENDS)):
+        return None
+    match = _ASSIGNMENT.search(text, low)
+    return None if match is None else match.start()
+
+
 # --- secrets -----------------------------------------------------------------------------------------------
 
 
@@ -170,12 +222,6 @@ def _token(kind: str, mark: str, pattern: str, reach: int, run: str = _KEY) -> R
     start = re.compile(_LEFT + pattern)
     return Rule(kind, start, reach + 1, mark, run=re.compile(f"[{run}]*"), word=True)
 
-
-_NAMES: Final = (
-    r"(?:api[_-]?key|apikey|access[_-]?key|access[_-]?token|auth[_-]?token|client[_-]?secret|private[_-]?key"
-    r"|secret[_-]?access[_-]?key|secret[_-]?key|secret|password|passwd|pwd|token|accountkey)"
-)
-_VALUE: Final = "A-Za-z0-9_+/=.~-"
 
 SECRETS: Final[tuple[Rule, ...]] = (
     # OpenAI, Anthropic, OpenRouter, DeepSeek; Assay's own begin with ask-.
@@ -216,7 +262,7 @@ SECRETS: Final[tuple[Rule, ...]] = (
         "-----BEGIN ",
         until=re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"),
         limit=16_384,
-        unfinished=re.compile(r"-{1,5}(?:(?<=-----)B[A-Z0-9 ]{0,66}-{0,4})?\Z"),
+        unfinished=_when("-", 76, r"-{1,5}(?:(?<=-----)B[A-Z0-9 ]{0,66}-{0,4})?"),
     ),
     Rule(
         "password",  # in a URL: scheme://user:password@host
@@ -230,11 +276,10 @@ SECRETS: Final[tuple[Rule, ...]] = (
         "secret",  # name = value, where the value looks random
         re.compile(rf"(?i:{_NAMES})[\"']?[ \t]{{0,2}}[:=][ \t]{{0,2}}[\"']?(?P<value>[{_VALUE}]{{16,64}})"),
         94,
-        accept=_assigned,
+        re.compile(rf"[:=][ \t]{{0,2}}[\"']?[{_VALUE}]{{16}}"),
+        _assigned,
         run=re.compile(f"[{_VALUE}]*"),
-        unfinished=re.compile(
-            rf"(?i:{_NAMES})[\"']?[ \t]{{0,2}}(?:[:=][ \t]{{0,2}}[\"']?[{_VALUE}]{{0,64}})?\Z"
-        ),
+        unfinished=_assignment_unfinished,
         word=True,
     ),
 )  # fmt: skip
@@ -256,18 +301,18 @@ PERSONAL: Final[tuple[Rule, ...]] = (
         "card",
         re.compile(rf"{_LEFT}(?<!\d\.)\d(?:[ -]?\d){{12,18}}(?!\w)", re.ASCII),
         38,
-        accept=_card,
-        unfinished=re.compile(r"\d(?:[ -]?\d){0,18}[ -]?\Z", re.ASCII),
+        re.compile(r"\d(?:[ -]?\d){12}", re.ASCII),
+        _card,
+        unfinished=_when(_DIGITS, 2, r"\d(?:[ -]?\d){0,18}[ -]?"),
     ),
     Rule(
         "iban",
         re.compile(rf"{_LEFT}[A-Za-z]{{2}}\d{{2}}(?:[ -]?[A-Za-z0-9]){{11,30}}", re.ASCII),
         66,
-        accept=_iban,
-        unfinished=re.compile(
-            _LEFT + r"[A-Za-z](?:[A-Za-z](?:\d(?:\d(?:[ -]?[A-Za-z0-9]){0,30}[ -]?)?)?)?\Z",
-            re.ASCII,
-        ),
+        _IBAN_HEAD,
+        _iban,
+        unfinished=_iban_unfinished,
+        word=True,
     ),
     Rule(
         "phone",
@@ -275,7 +320,7 @@ PERSONAL: Final[tuple[Rule, ...]] = (
         45,
         "+",
         _phone,
-        unfinished=re.compile(r"\+(?:\d(?:[ .()/-]{0,2}\d){0,14}[ .()/-]{0,2})?\Z", re.ASCII),
+        unfinished=_when(_DIGITS + "+", 3, r"\+(?:\d(?:[ .()/-]{0,2}\d){0,14}[ .()/-]{0,2})?"),
     ),
     Rule(
         "ssn",  # as the Social Security Administration gives them out
@@ -284,7 +329,8 @@ PERSONAL: Final[tuple[Rule, ...]] = (
             re.ASCII,
         ),
         12,
-        unfinished=re.compile(r"\d{1,3}(?:[- ](?:\d{1,2}(?:[- ]\d{0,4})?)?)?\Z", re.ASCII),
+        re.compile(r"\d{3}[- ]\d{2}[- ]", re.ASCII),
+        unfinished=_when(_DIGITS, 2, r"\d{1,3}(?:[- ](?:\d{1,2}(?:[- ]\d{0,4})?)?)?"),
     ),
 )
 ADDRESSES: Final[tuple[Rule, ...]] = (

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from bisect import insort
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 _BEHIND: Final = 3
 """How many characters before a place a rule may look at."""
@@ -19,27 +19,30 @@ _TRIM: Final = 512
 """So much decided text is kept before the buffer is cut: cutting it at each piece would cost more."""
 
 Span = tuple[int, int]
+Unfinished = Callable[[str, int], int | None]
+"""Takes a text and the first place to look at."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What to find. `start` matches at most `reach` characters, looking ahead included, and is what counts.
 
-    `mark` is a text that every match has in it. `accept` gives the span of a match that counts, None for
-    one that does not. Behind the match goes on what `run` matches, without bound, or all up to a match of
-    `until` within `limit` characters. `unfinished` matches, at the end of a text, all that may yet become a
-    match; where `word` is set a match has no white space, so that it may be only in the last word.
+    `mark` is a text that every match has in it, or a pattern that is found fast in one. `accept` gives the
+    span of a match that counts, None for one that does not. Behind the match goes on what `run` matches,
+    without bound, or all up to a match of `until` within `limit` characters. `unfinished` says where, at the
+    end of a text, something begins that may yet become a match; where `word` is set it need not know of what
+    is in the last word, which is held back by itself.
     """
 
     kind: str
     start: re.Pattern[str]
     reach: int
-    mark: str = ""
+    mark: str | re.Pattern[str] = ""
     accept: Callable[[re.Match[str]], Span | None] | None = None
     run: re.Pattern[str] | None = None
     until: re.Pattern[str] | None = None
     limit: int = 0
-    unfinished: re.Pattern[str] | None = None
+    unfinished: Unfinished | None = None
     word: bool = False
 
 
@@ -50,6 +53,31 @@ class Wanted(NamedTuple):
     guard: str
     hides: bool
     keeps: bool
+
+
+class Plan(tuple[Wanted, ...]):
+    """Rules made ready once for many windows; those for words with a fixed mark are looked for at once."""
+
+    plain: tuple[int, ...]
+    others: tuple[int, ...]
+    marks: re.Pattern[str]
+    reach: int
+    keeps: bool
+
+    def __new__(cls, wanted: Iterable[Wanted]) -> Self:
+        plan = super().__new__(cls, wanted)
+        numbers = range(len(plan))
+        plan.plain = tuple(number for number in numbers if _is_plain(plan[number].rule))
+        plan.others = tuple(number for number in numbers if number not in plan.plain)
+        marks = {str(plan[number].rule.mark) for number in plan.plain}
+        plan.marks = re.compile("|".join(map(re.escape, sorted(marks))) or "(?!)")
+        plan.reach = max((plan[number].rule.reach for number in plan.plain), default=0)
+        plan.keeps = any(plan[number].keeps for number in plan.plain)
+        return plan
+
+
+def _is_plain(rule: Rule) -> bool:
+    return rule.word and rule.unfinished is None and isinstance(rule.mark, str) and bool(rule.mark)
 
 
 @dataclass(eq=False, slots=True)
@@ -72,10 +100,12 @@ class Window:
     that were decided. Findings that overlap are replaced as one, under the kind that begins first.
     """
 
-    __slots__ = ("_buffer", "_covered", "_hits", "_out", "_pos", "_runs", "_wanted", "changed")
+    __slots__ = ("_buffer", "_calm", "_covered", "_hits", "_out", "_pos", "_runs", "_wanted", "changed")
 
     def __init__(self, wanted: Sequence[Wanted]) -> None:
-        self._wanted = wanted
+        self._wanted = wanted if isinstance(wanted, Plan) else Plan(wanted)
+        # Where all plain rules stand while none has anything to look at; None while one has.
+        self._calm: int | None = 0
         self._buffer = ""
         self._pos = [0] * len(wanted)
         self._runs: list[_Hit | None] = [None] * len(wanted)
@@ -89,12 +119,19 @@ class Window:
         end = len(buffer)
         word = 0 if final else 1 + max(buffer.rfind(" "), buffer.rfind("\n"), buffer.rfind("\t"))
         found: list[Wanted] = []
+        plan = self._wanted
         release = end
-        for number, wanted in enumerate(self._wanted):
+        if plan.plain:
+            low = end + 1 if final else max(0, word, end - plan.reach + 1)
+            if plan.keeps:
+                release = min(end, low)
+            self._plain(low, found, final=final)
+        for number in plan.others:
+            wanted = plan[number]
             decided = end + 1 if final else _decided(wanted.rule, buffer, end, word)
-            self._look(number, wanted, decided, found, settled=min(decided, end), final=final)
             if wanted.keeps and decided < release:
                 release = decided
+            self._look(number, wanted, decided, found, settled=min(decided, end), final=final)
         released = self._release(release)
         if not final:
             self._trim()
@@ -107,9 +144,30 @@ class Window:
         second piece is hidden; the first is out.
         """
         found: list[Wanted] = []
+        self._stir()
         for number, wanted in enumerate(self._wanted):
             self._look(number, wanted, len(self._buffer) + 1, found, settled=0)
         return self._release(len(self._buffer)), found
+
+    def _plain(self, decided: int, found: list[Wanted], *, final: bool) -> None:
+        """The plain rules: one search while the text has none of their marks."""
+        buffer, plan = self._buffer, self._wanted
+        settled = min(decided, len(buffer))
+        if self._calm is not None:
+            if plan.marks.search(buffer, self._calm) is None:
+                self._calm = max(self._calm, settled)
+                return
+            self._stir()
+        for number in plan.plain:
+            self._look(number, plan[number], decided, found, settled=settled, final=final)
+        if all(self._runs[number] is None and self._pos[number] == settled for number in plan.plain):
+            self._calm = settled
+
+    def _stir(self) -> None:
+        if self._calm is not None:
+            for number in self._wanted.plain:
+                self._pos[number] = self._calm
+            self._calm = None
 
     def _look(
         self,
@@ -127,7 +185,7 @@ class Window:
         if going is not None and not self._went_on(number, going, final=final):
             return
         pos = self._pos[number]
-        if rule.mark and buffer.find(rule.mark, pos) < 0:
+        if rule.mark and not _marked(rule.mark, buffer, pos):
             self._pos[number] = max(pos, settled)
             return
         while True:
@@ -205,12 +263,18 @@ class Window:
 
     def _trim(self) -> None:
         """Forgets what no rule will look at again."""
+        if self._out < _TRIM:
+            return
         kept = _BEHIND + max((hit.wanted.rule.reach for hit in self._runs if hit is not None), default=0)
-        cut = min(self._out, *self._pos) - kept if self._pos else self._out
+        others = [self._pos[number] for number in self._wanted.others]
+        plain = [self._pos[number] for number in self._wanted.plain] if self._calm is None else [self._calm]
+        cut = min(self._out, *others, *plain) - kept
         if cut < _TRIM:
             return
         self._buffer = self._buffer[cut:]
         self._pos = [pos - cut for pos in self._pos]
+        if self._calm is not None:
+            self._calm -= cut
         self._out -= cut
         self._covered -= cut
         for hit in {*self._hits, *(hit for hit in self._runs if hit is not None)}:
@@ -219,16 +283,22 @@ class Window:
             hit.key = (hit.start, hit.number)
 
 
+def _marked(mark: str | re.Pattern[str], buffer: str, pos: int) -> bool:
+    if type(mark) is str:
+        return buffer.find(mark, pos) >= 0
+    return mark.search(buffer, pos) is not None  # type: ignore[union-attr]
+
+
 def _decided(rule: Rule, buffer: str, end: int, word: int) -> int:
     """Where the first place is at which the rule may still find something, depending on what follows."""
-    low = max(0, end - rule.reach + 1)
-    if rule.unfinished is not None:
-        match = rule.unfinished.search(buffer, low)
-        held = end if match is None else match.start()
-        if rule.word:
-            held = min(held, word)
-    elif rule.word:
+    low = end - rule.reach + 1
+    if low < 0:
+        low = 0
+    if rule.unfinished is None:
+        return word if rule.word and word > low else low
+    held = rule.unfinished(buffer, low)
+    if held is None:
+        held = end
+    if rule.word and word < held:
         held = word
-    else:
-        held = low
-    return max(low, held)
+    return held if held > low else low
