@@ -33,6 +33,7 @@ KINDS = {
         400: "BadRequestError",
         404: "NotFoundError",
         429: "RateLimitError",
+        500: "InternalServerError",
         502: "InternalServerError",
         529: "OverloadedError",
     },
@@ -67,8 +68,9 @@ def test_a_refusal_is_the_sdks_own_exception(
         run(driver.ask(Ask(f"{upstream}.error-{error}")))
     failure = driver.failure(raised.value)
     assert upstreams.one().stream == (mode == "stream")
-    # Anthropic's word for an upstream that cannot answer now has a status of its own.
-    status = 529 if (client, STATUS[error]) == ("anthropic", 503) else STATUS[error]
+    # Anthropic's API has statuses of its own for an upstream that is broken, and one that has no room.
+    status = {"broken": 500, "overloaded": 529}.get(error) if client == "anthropic" else None
+    status = status or STATUS[error]
     assert (failure.status, failure.kind) == (status, KINDS[client][status])
     assert WORDS.get(error, "") in failure.message
     if error == "rate":

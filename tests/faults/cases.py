@@ -89,10 +89,15 @@ class Case:
         return self.mode == "stream" and (self.fault.says or self.kind == "malformed")
 
     @property
+    def broken(self) -> bool:
+        """Whether the upstream answers that it is broken, and not that it has no room."""
+        whole_500 = self.kind == "error-mid" and self.mode == "whole"
+        return whole_500 or self.kind in {"status-500", "status-502"}
+
+    @property
     def refused(self) -> bool:
         """Whether the upstream answers with the status of an error."""
-        whole_500 = self.kind == "error-mid" and self.mode == "whole"
-        return whole_500 or self.kind in _REFUSALS or self.kind.startswith(("status-", "keyed-"))
+        return self.broken or self.kind in _REFUSALS or self.kind.startswith(("status-", "keyed-"))
 
     @property
     def end(self) -> Literal["left", "answer", "status", "in stream"]:

@@ -74,7 +74,9 @@ class Outcome:
                 yield f"an error in a stream that is not the dialect's: {failure}"
             return
         status = self.case.fault.status
-        wanted = 529 if (caller, status) == ("anthropic", 503) else status
+        wanted = status
+        if (caller, status) == ("anthropic", 503):
+            wanted = 500 if self.case.broken else 529
         if failure.status != wanted:
             yield f"status {failure.status} instead of {wanted}: {failure}"
         if self.case.kind == "error-rate" and self.retry_after != "2":

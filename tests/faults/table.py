@@ -42,7 +42,7 @@ another. Each call is made to a route with a second model, and to the model alon
 
 Where two are named, the second is what a stream of the same call ends in. A row counts when none of its calls
 showed a broken answer as whole, repeated text, left a call running upstream, or left no record: the call's
-span and those of its failed tries tell the error, and their cost is unknown, not zero.
+span and those of its failed tries tell the error, and their cost is unknown or a lower bound, not zero.
 """
 
 

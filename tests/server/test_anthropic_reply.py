@@ -432,6 +432,10 @@ ERRORS: list[tuple[AssayError, int, str]] = [
     (ProviderTimeout("x"), 504, "timeout_error"),
     (DeadlineExceeded("x"), 504, "timeout_error"),
     (ProviderUnavailable("x"), 529, "overloaded_error"),
+    (ProviderUnavailable("x", upstream_status=503), 529, "overloaded_error"),
+    (ProviderUnavailable("x", upstream_status=529), 529, "overloaded_error"),
+    (ProviderUnavailable("x", upstream_status=500), 500, "api_error"),
+    (ProviderUnavailable("x", upstream_status=502), 500, "api_error"),
 ]
 
 

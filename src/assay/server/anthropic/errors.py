@@ -24,15 +24,19 @@ _TYPES = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-_OVERLOADED = 529
+_PLAIN = frozenset(range(500, 600)) - {503, 529}
+_OVERLOADED, _BROKEN = 529, 500
 
 
 def encode_error(error: AssayError) -> tuple[int, bytes]:
     """The HTTP status, and the body {"type": "error", "error": {"type", "message"}, "request_id"}.
 
-    An upstream that cannot be reached is Anthropic's 529: clients wait and come again, as they would there.
+    An upstream that cannot be reached or has no room is Anthropic's 529: clients wait and come again, as they
+    would there. One that is broken is its 500.
     """
-    status = _OVERLOADED if isinstance(error, ProviderUnavailable) else error.status
+    status = error.status
+    if isinstance(error, ProviderUnavailable):
+        status = _BROKEN if error.upstream_status in _PLAIN else _OVERLOADED
     return status, msgspec.json.encode(error_body(status, error))
 
 
