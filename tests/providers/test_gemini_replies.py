@@ -272,7 +272,7 @@ def test_every_official_finish_reason_is_known_or_other() -> None:
     }
 
 
-def test_what_nobody_knows_is_kept() -> None:
+def test_what_has_no_canonical_place_is_kept_and_what_nobody_knows_is_no_fault() -> None:
     body = {
         **body_with({"text": "x"}),
         "newField": [1],
@@ -284,7 +284,6 @@ def test_what_nobody_knows_is_kept() -> None:
     assert reply.extra == Extra(
         "gemini",
         {
-            "newField": [1],
             "modelStatus": {"modelStage": "STABLE"},
             "usageMetadata": {"serviceTier": "flex"},
         },
@@ -646,3 +645,9 @@ def test_any_bytes_are_a_typed_error(body: bytes, request_: Request) -> None:
 def test_the_first_event_is_started_with_the_asked_models_name() -> None:
     (started, *_) = WIRE.events(ASK).feed("message", chunk({"text": "a"}))
     assert started == Started("r1", "asked")
+
+
+def test_a_whole_reply_and_a_stream_of_one_chunk_say_the_same_beside_the_answer() -> None:
+    body = {**body_with({"text": "x"}), "newField": [1], "modelStatus": {"modelStage": "STABLE"}}
+    whole = WIRE.decode(ASK, json.dumps(body).encode())
+    assert whole.extra == folded(events_of([json.dumps(body)])).extra

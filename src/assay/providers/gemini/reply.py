@@ -103,13 +103,11 @@ class WireCount(msgspec.Struct, rename="camel"):
 
 
 _REPLY = msgspec.json.Decoder(WireReply).decode
-_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _COUNT = msgspec.json.Decoder(WireCount).decode
 _PART = msgspec.json.Decoder(WirePart).decode
 _ANY = msgspec.json.Decoder().decode
 _ENCODE = msgspec.json.Encoder().encode
 
-_KNOWN = frozenset(WireReply.__struct_encode_fields__) - {"promptFeedback", "modelStatus"}
 _ASIDE = tuple(
     (name, wire)
     for name, wire in zip(
@@ -124,15 +122,14 @@ def decode_reply(request: Request, body: bytes) -> Response:
     """Raises BadResponse when the body is no reply of generateContent, or the error that it is instead."""
     try:
         reply = _REPLY(body)
-        fields = _FIELDS(body)
         if reply.error:
             raise error_in_reply({"error": reply.error})
         choices = _choices(reply)
-        extra = {name: _ANY(fields[name]) for name in fields if name not in _KNOWN}
     except (ValueError, RecursionError) as error:
         raise bad_response("a reply that is not one of generateContent", body, error) from error
     if not choices:
         raise bad_response("a reply without candidates", body)
+    told = {"promptFeedback": reply.prompt_feedback, "modelStatus": reply.model_status}
     asides = [aside(candidate) for candidate in _in_order(reply)]
     return Response(
         reply.response_id or "",
@@ -140,7 +137,7 @@ def decode_reply(request: Request, body: bytes) -> Response:
         choices,
         usage=usage_from(reply.usage_metadata),
         created_s=seconds(reply.create_time),
-        extra=extra_of(extra, asides, reply.usage_metadata),
+        extra=extra_of(told, asides, reply.usage_metadata),
     )
 
 
