@@ -39,7 +39,7 @@ def patterns(texts: Iterable[str]) -> tuple[Rule, ...]:
     """Regular expressions. Raises ConfigError for one that is wrong, or whose cost has no bound.
 
     >>> patterns([r"project-\\d{1,6}"])[0].reach
-    16
+    15
     >>> patterns([r"(a+)+"])
     Traceback (most recent call last):
     assay.errors.ConfigError: '(a+)+' repeats without an upper bound; write {1,64} rather than +
