@@ -13,7 +13,7 @@ import msgspec
 
 from assay.errors import RequestError, UnsupportedFeature
 from assay.providers.gemini.content import Body, conversation, excuse, take
-from assay.providers.gemini.schema import fixed_schema, json_schema
+from assay.providers.gemini.schema import json_schema
 from assay.providers.gemini.vocabulary import API, DIALECT, resource
 from assay.providers.translation import Drops, budget
 from assay.types import (
@@ -55,18 +55,18 @@ _HOMES = dict.fromkeys(_CONFIG, "generationConfig") | {
 """Fields of the request's Extra that are not the body's own, and which object has them."""
 
 
-def encode_request(request: Request, *, json_schemas: bool) -> tuple[bytes, tuple[str, ...]]:
+def encode_request(request: Request) -> tuple[bytes, tuple[str, ...]]:
     """The body of generateContent, and what is left out.
 
     Raises UnsupportedFeature for what the API cannot carry, RequestError for what makes no sense.
     """
-    body, drops = _generate(request, json_schemas)
+    body, drops = _generate(request)
     return to_json(body), drops.paths
 
 
-def encode_count(request: Request, *, json_schemas: bool) -> tuple[bytes, tuple[str, ...]]:
+def encode_count(request: Request) -> tuple[bytes, tuple[str, ...]]:
     """The body of countTokens: of the messages alone, or of the whole call where more than they count."""
-    body, drops = _generate(request, json_schemas)
+    body, drops = _generate(request)
     if set(body) == {"contents"}:
         return to_json(body), drops.paths
     return to_json({"generateContentRequest": {"model": resource(request.model), **body}}), drops.paths
@@ -82,7 +82,7 @@ def to_json(body: Body) -> bytes:
         ) from error
 
 
-def _generate(request: Request, json_schemas: bool) -> tuple[Body, Drops]:
+def _generate(request: Request) -> tuple[Body, Drops]:
     drops = Drops(DIALECT, API)
     instruction, contents = conversation(request.messages, drops)
     if not contents:
@@ -96,11 +96,11 @@ def _generate(request: Request, json_schemas: bool) -> tuple[Body, Drops]:
         body["systemInstruction"] = instruction
     body["contents"] = contents
     if request.tools:
-        body["tools"] = _tools(request.tools, json_schemas, drops)
+        body["tools"] = _tools(request.tools, drops)
     if request.tool_choice is not None:
         _add_tool_choice(body, request.tool_choice, request.tools, drops)
     _add_parallel(request, drops)
-    config = _generation_config(request, json_schemas, drops)
+    config = _generation_config(request, drops)
     if config:
         body["generationConfig"] = config
     _add_options(body, request, drops)
@@ -126,7 +126,7 @@ def _add_own(body: Body, fields: Body) -> None:
 # --- tools ---------------------------------------------------------------------------------------
 
 
-def _tools(tools: tuple[ToolSpec, ...], json_schemas: bool, drops: Drops) -> list[Body]:
+def _tools(tools: tuple[ToolSpec, ...], drops: Drops) -> list[Body]:
     """All functions in one entry, where the first of them stood: the API wants no second list of them."""
     declarations: list[Body] = []
     found: list[Body] = []
@@ -135,7 +135,7 @@ def _tools(tools: tuple[ToolSpec, ...], json_schemas: bool, drops: Drops) -> lis
             case FunctionTool():
                 if not declarations:
                     found.append({"functionDeclarations": declarations})
-                declarations.append(_declaration(tool, f"tools[{number}]", json_schemas, drops))
+                declarations.append(_declaration(tool, f"tools[{number}]", drops))
             case HostedTool(dialect="gemini", body=dict() as fields):
                 found.append(fields)
             case HostedTool():
@@ -154,7 +154,7 @@ def _tools(tools: tuple[ToolSpec, ...], json_schemas: bool, drops: Drops) -> lis
     return found
 
 
-def _declaration(tool: FunctionTool, where: str, json_schemas: bool, drops: Drops) -> Body:
+def _declaration(tool: FunctionTool, where: str, drops: Drops) -> Body:
     body: Body = {"name": tool.name}
     if tool.description is not None:
         body["description"] = tool.description
@@ -164,13 +164,7 @@ def _declaration(tool: FunctionTool, where: str, json_schemas: bool, drops: Drop
         if not {"type", "$ref", "anyOf", "oneOf", "allOf"} & parameters.keys():
             # What other APIs take for granted.
             parameters = {"type": "object", **parameters}
-        if json_schemas:
-            body["parametersJsonSchema"] = json_schema(parameters, at, drops.add)
-        else:
-            fixed = fixed_schema(parameters, at, drops.add)
-            # The old field refuses an object without properties: a function without parameters has none.
-            if fixed.get("properties") or fixed.get("type") != "OBJECT":
-                body["parameters"] = fixed
+        body["parametersJsonSchema"] = json_schema(parameters, at, drops.add)
     if tool.strict is not None:
         drops.add(f"{where}.strict")
     if tool.cache is not None:
@@ -217,7 +211,7 @@ def _add_parallel(request: Request, drops: Drops) -> None:
 # --- generationConfig ----------------------------------------------------------------------------
 
 
-def _generation_config(request: Request, json_schemas: bool, drops: Drops) -> Body:
+def _generation_config(request: Request, drops: Drops) -> Body:
     config: Body = {}
     _add_sampling(config, request.sampling)
     if request.choices != 1:
@@ -232,10 +226,7 @@ def _generation_config(request: Request, json_schemas: bool, drops: Drops) -> Bo
             schema = output.schema
             if output.description is not None and "description" not in schema:
                 schema = {**schema, "description": output.description}
-            if json_schemas:
-                config["responseJsonSchema"] = json_schema(schema, "output.schema", drops.add)
-            else:
-                config["responseSchema"] = fixed_schema(schema, "output.schema", drops.add)
+            config["responseJsonSchema"] = json_schema(schema, "output.schema", drops.add)
         case _:
             assert_never(request.output)
     if request.modalities:

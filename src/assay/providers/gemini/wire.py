@@ -26,7 +26,6 @@ _ENCODE = msgspec.json.Encoder().encode
 class Gemini:
     """models/...:generateContent and its relatives, of Google and of servers that speak as it does.
 
-    `json_schemas=False` is for an upstream that knows only the API's older, narrower fields for schemas.
     `clock` (seconds since 1970) turns a Retry-After date into seconds where the upstream tells no time.
 
     >>> from assay.types import Operation, Request, user
@@ -38,21 +37,20 @@ class Gemini:
     dialect = DIALECT
     operations: frozenset[Operation] = frozenset({"chat", "embeddings", "count_tokens"})
 
-    def __init__(self, *, json_schemas: bool = True, clock: Callable[[], float] = time.time) -> None:
-        self._json_schemas = json_schemas
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
 
     def encode(self, request: Request) -> Encoded:
         """Raises UnsupportedFeature for what the API cannot carry."""
         match request.operation:
             case "chat":
-                body, dropped = encode_request(request, json_schemas=self._json_schemas)
+                body, dropped = encode_request(request)
                 return Encoded(_chat_path(request), body, dropped)
             case "embeddings":
                 inputs, dropped = encode_inputs(request)
                 return Encoded(path(request.model, "batchEmbedContents"), to_json(inputs), dropped)
             case "count_tokens":
-                body, dropped = encode_count(request, json_schemas=self._json_schemas)
+                body, dropped = encode_count(request)
                 return Encoded(path(request.model, "countTokens"), body, dropped)
             case _:
                 assert_never(request.operation)
