@@ -298,6 +298,13 @@ async def test_a_stream_that_ends_too_early_is_not_kept() -> None:
     assert (await answer(world.handler)).text == "Bern"
 
 
+async def test_what_fails_behind_its_end_is_not_kept() -> None:
+    world = World([[*tape("Bern"), ProviderUnavailable("gone")], "Basel"])
+    with pytest.raises(ProviderUnavailable):
+        await answer(world.handler, STREAM)
+    assert (await answer(world.handler)).text == "Basel"
+
+
 async def test_counts_of_tokens_go_past() -> None:
     world = World()
     count = replace(ASK, operation="count_tokens")
