@@ -12,8 +12,10 @@ from anyio import to_thread
 
 from assay.config import (
     REMOTE,
+    BudgetSettings,
     CacheSettings,
     Config,
+    ModelSettings,
     ProviderSettings,
     RouteSettings,
     ShadowSettings,
@@ -26,13 +28,15 @@ from assay.evals.jsonl import SUFFIX, read_dataset
 from assay.evals.store import DatasetStore
 from assay.gateway import DEFAULT_DEADLINE_S, Healths, Meters, Route, Target, gateway
 from assay.gateway.cache import Cache, CacheRules, SemanticRules, tenant_of
+from assay.gateway.ceiling import Counting
 from assay.gateway.guards.build import configured
 from assay.gateway.guards.guard import Tally
 from assay.gateway.replies import Replies, Shelf
 from assay.gateway.shadow import ShadowOf, Shadows
+from assay.gateway.spending import Ledger, Purses
 from assay.gateway.upstreams import Opened, Upstreams
 from assay.keys import Keyring, KeyStore
-from assay.prices import Listed, Pricing, free, listed, look_up
+from assay.prices import Listed, Pricing, assumed, free, listed, look_up
 from assay.prompts import PromptTemplate
 from assay.prompts.store import PromptStore, Synced
 from assay.providers.base import Upstream
@@ -52,6 +56,7 @@ from assay.types import (
     Response,
     Sampling,
     TextOutput,
+    Usage,
     Value,
     replace,
     user,
@@ -59,6 +64,8 @@ from assay.types import (
 
 PROMPTS: Final = "prompts"
 DATASETS: Final = "datasets"
+ANTHROPIC_MAX_TOKENS: Final = 4096
+"""What Anthropic's API is told where neither caller nor settings name a limit."""
 
 
 class Stores:
@@ -72,6 +79,7 @@ class Stores:
         self.datasets = DatasetStore(self.store)
         self.runs = RunLog(self.store)
         self.keys = KeyStore(self.store)
+        self.ledger = Ledger(self.store)
         self.replies = Shelf(self.store, max_bytes=config.cache.store_bytes)
 
     def prompt(self, ref: str) -> PromptTemplate:
@@ -130,6 +138,7 @@ class App:
         writer: SpanWriter,
         upstreams: Upstreams,
         keyring: Keyring,
+        purses: Purses,
         cache: Cache,
         shadows: Shadows,
     ) -> None:
@@ -141,6 +150,7 @@ class App:
         self.runs = stores.runs
         self.keys = stores.keys
         self.keyring = keyring
+        self.purses = purses
         self.cache = cache
         self.writer = writer
         # What a process knows by now outlives what it is told anew: see `reload`.
@@ -158,6 +168,7 @@ class App:
         self.metrics.observe(span)
         for listener in self.listeners:
             listener(span)
+        self.purses.note(span)
         self.writer.record(span)
 
     def _settle(self, config: Config) -> None:
@@ -171,6 +182,8 @@ class App:
             healths=self.healths,
             meters=self.meters,
             keyring=self.keyring,
+            purses=self.purses,
+            counting=_counting(config),
             cache=self.cache,
             posts=configured(config),
             tally=self.guards,
@@ -273,6 +286,8 @@ async def open_app(config: Config | Path | str | None = None) -> AsyncIterator[A
         stack.callback(writer.close)
         keyring = Keyring(stores.keys)
         stack.callback(keyring.close)
+        purses = Purses(stores.ledger)
+        stack.callback(purses.close)
         shelf = stores.replies if settings.cache.store_bytes else None
         replies = Replies(shelf, max_bytes=settings.cache.memory_bytes)
         stack.callback(replies.close)
@@ -282,7 +297,7 @@ async def open_app(config: Config | Path | str | None = None) -> AsyncIterator[A
         stack.push_async_callback(upstreams.aclose)
         shadows = Shadows()
         stack.push_async_callback(shadows.aclose)
-        yield App(stores, writer, upstreams, keyring, cache, shadows)
+        yield App(stores, writer, upstreams, keyring, purses, cache, shadows)
 
 
 def _wired(settings: Config, upstreams: Mapping[str, Opened]) -> tuple[dict[str, Route], list[ModelInfo]]:
@@ -293,7 +308,7 @@ def _wired(settings: Config, upstreams: Mapping[str, Opened]) -> tuple[dict[str,
         provider = settings.providers[model.provider]
         upstream = upstreams[model.provider].upstream
         upstream_model = model.model or name
-        pricing = _pricing(provider)
+        pricing = _counted(_pricing(provider), upstream_model, model, settings.budget)
         target = Target(
             name,
             upstream,
@@ -324,13 +339,33 @@ def _wired(settings: Config, upstreams: Mapping[str, Opened]) -> tuple[dict[str,
     return routes, models
 
 
+def _counted(pricing: Pricing, model: str, settings: ModelSettings, budget: BudgetSettings) -> Pricing:
+    """The pricing, with what assay.toml says of a model that no price is known for."""
+    prices = settings.assumed_price
+    if prices is None and budget.unknown_usd_per_mtok_in is not None:
+        prices = budget.unknown_usd_per_mtok_in, budget.unknown_usd_per_mtok_out or 0.0
+    if prices is None or pricing(model, Usage(input=1, output=1)).usd is not None:
+        return pricing
+    return assumed(pricing, *(Decimal(str(price)) for price in prices))
+
+
+def _counting(config: Config) -> Counting:
+    """What calls are taken for before they are made."""
+    caps = {}
+    for name, model in config.models.items():
+        provider = config.providers[model.provider]
+        # Anthropic's API is always told a limit.
+        sent = provider.max_tokens or ANTHROPIC_MAX_TOKENS if provider.dialect == "anthropic" else None
+        if (cap := model.max_tokens_out or sent) is not None:
+            caps[name] = cap
+    return Counting(config.budget.bytes_per_token, config.budget.max_tokens_out, caps)
+
+
 def _cache_rules(settings: CacheSettings | None) -> CacheRules | None:
     if settings is None:
         return None
     alike = settings.semantic
-    return CacheRules(
-        settings.ttl_s, None if alike is None else SemanticRules(alike.threshold, alike.model)
-    )
+    return CacheRules(settings.ttl_s, None if alike is None else SemanticRules(alike.threshold, alike.model))
 
 
 def _shadow_of(settings: ShadowSettings | None) -> ShadowOf | None:

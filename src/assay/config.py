@@ -200,6 +200,10 @@ class ModelSettings(Value, forbid_unknown_fields=True):
     """The longest that a stream may take to say something, in seconds."""
     between_tokens_s: float | None = None
     """The longest that a stream which has begun to say something may be silent, in seconds."""
+    assumed_price: tuple[float, float] | None = None
+    """US dollars for a million tokens read, and written, where no price list has the model: an estimate."""
+    max_tokens_out: int | None = None
+    """The tokens of a reply whose caller names no limit, as budgets reserve them; see [budget]."""
     cache: CacheSettings | None = None
     limits: Limits = Limits()
     """How much may be asked of it; in a route, what is too much goes to the next model."""
@@ -231,11 +235,25 @@ class RouteSettings(Value, forbid_unknown_fields=True):
     shadow: ShadowSettings | None = None
 
 
+class BudgetSettings(Value, forbid_unknown_fields=True):
+    """How a call is counted before it is made, where its key or team has a budget (`assay key budget`)."""
+
+    bytes_per_token: float = 1.0
+    """How many bytes of a request are taken for a token. With 1 a text never costs more than was reserved."""
+    max_tokens_out: int = 16_384
+    """The tokens of a reply whose caller names no limit; a model's own max_tokens_out goes before."""
+    unknown_usd_per_mtok_in: float | None = None
+    """US dollars for a million tokens read by a model that no price is known for; refused if left out."""
+    unknown_usd_per_mtok_out: float | None = None
+    """The same for tokens written; both or neither."""
+
+
 class _File(Value, forbid_unknown_fields=True):
     server: ServerSettings = ServerSettings()
     storage: StorageSettings = StorageSettings()
     trace: TraceSettings = TraceSettings()
     cache: ReplySettings = ReplySettings()
+    budget: BudgetSettings = BudgetSettings()
     providers: dict[str, ProviderSettings] = {}  # noqa: RUF012
     models: dict[str, ModelSettings] = {}  # noqa: RUF012
     routes: dict[str, RouteSettings] = {}  # noqa: RUF012
@@ -259,6 +277,7 @@ class Config(Value):
     storage: StorageSettings
     trace: TraceSettings
     cache: ReplySettings
+    budget: BudgetSettings
     providers: dict[str, ProviderSettings]
     models: dict[str, ModelSettings]
     routes: dict[str, RouteSettings]
@@ -339,6 +358,7 @@ def load(
         storage=parsed.storage,
         trace=parsed.trace,
         cache=parsed.cache,
+        budget=parsed.budget,
         providers=providers | parsed.providers,
         models=models | parsed.models,
         routes=parsed.routes,
@@ -523,13 +543,9 @@ def _check_values(parsed: _File, place: _Places) -> None:
         raise place.error(("server", "grace_s"), "must be at least 0 seconds")
     if parsed.server.max_body_bytes < 1:
         raise place.error(("server", "max_body_bytes"), "must be at least 1")
-    if not 0 < parsed.trace.flush_interval_s <= 60:
-        raise place.error(("trace", "flush_interval_s"), "must be above 0 and at most 60 seconds")
     _check_replies(parsed, place)
-    if parsed.trace.queue_spans < 1:
-        raise place.error(("trace", "queue_spans"), "must be at least 1")
-    if parsed.trace.keep_days is not None and parsed.trace.keep_days < 1:
-        raise place.error(("trace", "keep_days"), "must be at least 1; leave it out to keep spans for good")
+    _check_budget(parsed, place)
+    _check_trace(parsed.trace, place)
     scheme = parsed.storage.url.partition(":")[0]
     path = parsed.storage.url.removeprefix("sqlite:///")
     if scheme != "sqlite" or path in ("", ":memory:", parsed.storage.url):
@@ -553,6 +569,37 @@ def _check_values(parsed: _File, place: _Places) -> None:
     for name, route in parsed.routes.items():
         _check_route(("routes", name), route, {*BUILT_IN, *parsed.models}, place)
     _check_guards(parsed, place)
+
+
+def _check_trace(trace: TraceSettings, place: _Places) -> None:
+    if not 0 < trace.flush_interval_s <= 60:
+        raise place.error(("trace", "flush_interval_s"), "must be above 0 and at most 60 seconds")
+    if trace.queue_spans < 1:
+        raise place.error(("trace", "queue_spans"), "must be at least 1")
+    if trace.keep_days is not None and trace.keep_days < 1:
+        raise place.error(("trace", "keep_days"), "must be at least 1; leave it out to keep spans for good")
+
+
+def _check_budget(parsed: _File, place: _Places) -> None:
+    """What calls are counted as, in [budget] and of each model."""
+    budget = parsed.budget
+    if not 1 <= budget.bytes_per_token <= 8:
+        raise place.error(("budget", "bytes_per_token"), "must be from 1 to 8")
+    if budget.max_tokens_out < 1:
+        raise place.error(("budget", "max_tokens_out"), "must be at least 1")
+    both = (budget.unknown_usd_per_mtok_in, budget.unknown_usd_per_mtok_out)
+    if (both[0] is None) != (both[1] is None):
+        raise place.error(
+            ("budget",), "set both unknown_usd_per_mtok_in and unknown_usd_per_mtok_out, or neither"
+        )
+    priced: list[tuple[tuple[str, ...], tuple[float | None, float | None]]] = [(("budget",), both)]
+    for name, model in parsed.models.items():
+        if model.max_tokens_out is not None and model.max_tokens_out < 1:
+            raise place.error(("models", name, "max_tokens_out"), "must be at least 1")
+        priced.append((("models", name, "assumed_price"), model.assumed_price or (None, None)))
+    for keys, prices in priced:
+        if any(price is not None and not 0 <= price < inf for price in prices):
+            raise place.error(keys, "a price must be at least 0 dollars for a million tokens")
 
 
 def _check_guards(parsed: _File, place: _Places) -> None:

@@ -72,6 +72,24 @@ def unpriced(reason: str) -> Pricing:
     return price
 
 
+def assumed(prices: Pricing, usd_per_mtok_in: Decimal, usd_per_mtok_out: Decimal) -> Pricing:
+    """Where `prices` knows none, these: the cost is an estimate, and its source says whose.
+
+    >>> from assay.types import Usage
+    >>> assumed(unpriced("?"), Decimal(1), Decimal(2))("m", Usage(input=1_000_000, output=500_000)).usd
+    Decimal('2')
+    """
+
+    def price(model: str, usage: Usage | None, tier: str | None = None) -> Cost:
+        found = prices(model, usage, tier)
+        if found.usd is not None or usage is None:
+            return found
+        usd = (usage.tokens_in * usd_per_mtok_in + usage.tokens_out * usd_per_mtok_out) / _MILLION
+        return Cost("estimated", usd, "assumed in assay.toml")
+
+    return price
+
+
 def listed(
     provider: str | None = None, *, url: str | None = None, clock: Callable[[], float] = time.time
 ) -> Pricing:

@@ -9,8 +9,10 @@ import typer
 
 from assay.cli import (
     backup,
+    budgets,
     cache,
     call,
+    cost,
     datasets,
     demo,
     doctor,
@@ -53,6 +55,7 @@ def build(up: Callable[..., None]) -> typer.Typer:
     cli.command("backup")(backup.backup)
     cli.command("call")(call.call)
     cli.command("compare")(experiments.compare)
+    cli.command("cost")(cost.cost)
     cli.command("demo")(demo.demo)
     cli.command("doctor")(doctor.doctor)
     cli.command("reload")(reload.reload)
@@ -62,5 +65,6 @@ def build(up: Callable[..., None]) -> typer.Typer:
     cli.add_typer(datasets.app, name="dataset")
     cli.add_typer(experiments.app, name="eval")
     cli.add_typer(traces.app, name="trace")
+    keys.app.command("budget")(budgets.budget)
     cli.add_typer(keys.app, name="key")
     return cli

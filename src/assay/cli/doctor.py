@@ -11,13 +11,14 @@ import re
 import shutil
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from typing import Any, Final, Literal
 
 import typer
 from rich.markup import escape
 
+from assay.cli.ledger import check_ledger
 from assay.cli.shell import EXIT_ERROR, JSON_OPTION, Shell, seconds
 from assay.config import REMOTE, Config, ProviderSettings
 from assay.errors import AssayError, ConfigError, ProviderError, StorageError
@@ -47,6 +48,9 @@ STORE_CHECKS: Final[tuple[StoreCheck, ...]] = ()
 def doctor(
     context: typer.Context,
     offline: bool = typer.Option(False, "--offline", help="Leave the providers' addresses alone."),
+    ledger: bool = typer.Option(
+        False, "--ledger", help="Compare the ledger of spending with the spans, each key and day."
+    ),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Check the configuration, keys, providers, clock, disk, store and libraries. No call is paid for.
@@ -65,7 +69,7 @@ def doctor(
         findings += _keys(config)
         findings += _weights(config)
         findings += _disk(config)
-        findings += _store(config)
+        findings += _store(config, (*STORE_CHECKS, check_ledger) if ledger else STORE_CHECKS)
         if not offline:
             findings += shell.run(lambda: _providers(config))
     _report(shell, findings, as_json=as_json)
@@ -173,7 +177,7 @@ def _disk(config: Config) -> Iterator[Finding]:
         yield Finding("disk", "ok", told)
 
 
-def _store(config: Config) -> Iterator[Finding]:
+def _store(config: Config, checks: Sequence[StoreCheck]) -> Iterator[Finding]:
     from assay.storage.health import inspect
     from assay.storage.migrate import HEAD
 
@@ -193,7 +197,7 @@ def _store(config: Config) -> Iterator[Finding]:
     yield Finding("store", "ok", f"{file} is sound, {_size(health.bytes)}")
     if health.revision == HEAD:
         yield Finding("schema", "ok", f"{HEAD}, the newest")
-        yield from _inside(config)
+        yield from _inside(config, checks)
     elif health.revision is not None and health.revision > HEAD:
         advice = f"this Assay knows up to {HEAD}; install the newer Assay that wrote it"
         yield Finding("schema", "failed", f"{health.revision}: {advice}")
@@ -202,14 +206,14 @@ def _store(config: Config) -> Iterator[Finding]:
         yield Finding("schema", "warning", told)
 
 
-def _inside(config: Config) -> Iterator[Finding]:
-    if not STORE_CHECKS:
+def _inside(config: Config, checks: Sequence[StoreCheck]) -> Iterator[Finding]:
+    if not checks:
         return
     from assay.app import Stores
 
     stores = Stores(config)
     try:
-        for check in STORE_CHECKS:
+        for check in checks:
             yield from check(stores)
     except AssayError as error:
         yield Finding("store", "failed", error.message)

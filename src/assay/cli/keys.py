@@ -167,11 +167,16 @@ def _told(limits: Limits) -> str:
     return ", ".join(f"{most:,} {what}" for most, what in found if most is not None) or "any calls"
 
 
+def seconds_of(text: str) -> float | None:
+    """`90d` and the like in seconds; None for anything else."""
+    found = re.fullmatch(r"([0-9]{1,9})([smhdw])", text.strip(), re.ASCII)
+    return float(int(found[1]) * _UNITS[found[2]]) if found else None
+
+
 def seconds_until(text: str, now_s: float) -> float:
     """`90d` and the like, or the time until a date, in seconds. Raises RequestError for anything else."""
-    found = re.fullmatch(r"([0-9]{1,9})([smhdw])", text.strip(), re.ASCII)
-    if found:
-        return float(int(found[1]) * _UNITS[found[2]])
+    if (found := seconds_of(text)) is not None:
+        return found
     try:
         moment = datetime.fromisoformat(text.strip()).astimezone()
     except (ValueError, OverflowError, OSError) as error:

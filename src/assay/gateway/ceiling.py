@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from itertools import product
 from typing import Final
 
 import msgspec
@@ -16,6 +17,7 @@ import msgspec
 from assay.gateway.attempt import Target
 from assay.gateway.route import Route
 from assay.gateway.spending.terms import pico
+from assay.gateway.tiers import tier_of
 from assay.types import (
     Audio,
     File,
@@ -40,6 +42,8 @@ MESSAGE_TOKENS: Final = 16
 """What a chat template may put around a message."""
 TOOLS_TOKENS: Final = 1_000
 """What providers say to a model about how tools are called."""
+THINKING_TOKENS: Final = 24_576
+"""What a reply whose caller names no limit may think, besides what it says."""
 IMAGE_TOKENS: Final = 5_000
 AUDIO_TOKENS: Final = 2_000
 """The least that a sound is taken for; a longer one for a token every 64 bytes."""
@@ -88,6 +92,8 @@ class Ceiling:
         if request.operation == "chat":
             counting = self._counting
             cap = counting.caps.get(target.name, counting.max_tokens_out)
+            if request.thinking is not None:
+                cap += max(THINKING_TOKENS, request.thinking.budget_tokens or 0)
             written = (asked_tokens(request) or cap) * max(1, request.choices)
         worst = [Usage(input=tokens_in, output=written)]
         if marks:
@@ -97,9 +103,11 @@ class Ceiling:
             worst.append(Usage(input=tokens_in, output_audio=written))
         if _has(request.messages, Audio):
             worst.append(Usage(input_audio=tokens_in, output=written))
+        # A tier may be asked for in the field of its API, too; one that is cheaper may not be had.
+        tiers = {tier.name for told in (None, request.extra) if (tier := tier_of(request, (), told))}
         dearest = Decimal(0)
-        for usage in worst:
-            cost = target.pricing(target.model, usage)
+        for usage, named in product(worst, (None, *tiers)):
+            cost = target.pricing(target.model, usage, named)
             if cost.usd is None:
                 raise NoPrice(f"no price is known for the model {target.name!r} ({cost.source})")
             dearest = max(dearest, cost.usd)

@@ -283,9 +283,9 @@ class Purses:
                 return
             with self._lock:
                 for call_id, hold in self._holds.items():
-                    unknown = Cost("unknown", None)
-                    self._settle(call_id, hold, hold.line, _sums(unknown, hold.pico))
-                    hold.lost = True
+                    if not hold.lost:
+                        self._settle(call_id, hold, hold.line, _sums(Cost("unknown", None), hold.pico))
+                        hold.lost = True
             self._store(keep=False)
             if self._worker is not None:
                 self._leave()
