@@ -147,8 +147,8 @@ def test_parts_of_a_user() -> None:
     assert message["content"] == [
         {"type": "input_text", "text": "look"},
         {"type": "input_image", "image_url": "data:image/png;base64,aGk=", "detail": "low"},
-        {"type": "input_image", "image_url": "https://x/y.png"},
-        {"type": "input_image", "file_id": "file-1"},
+        {"type": "input_image", "image_url": "https://x/y.png", "detail": "auto"},
+        {"type": "input_image", "file_id": "file-1", "detail": "auto"},
         {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERg=="},
         {"type": "input_file", "file_url": "https://x/a.pdf"},
         {"type": "input_file", "file_id": "file-2"},

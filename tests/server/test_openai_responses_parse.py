@@ -96,7 +96,7 @@ def test_content() -> None:
                 {"type": "input_text", "text": "look"},
                 {"type": "input_image", "image_url": "https://x/y.png", "detail": "high"},
                 {"type": "input_image", "image_url": "data:image/png;base64,aGk="},
-                {"type": "input_image", "file_id": "file-1"},
+                {"type": "input_image", "file_id": "file-1", "detail": "auto"},
                 {"type": "input_file", "file_data": "data:application/pdf;base64,aGk=", "filename": "a.pdf"},
                 {"type": "input_file", "file_data": "aGk=", "filename": "a.txt"},
                 {"type": "input_file", "file_id": "file-2"},

@@ -58,19 +58,11 @@ _EXTENSIONS = ("].reasoning_content: unknown field", "].name: unknown field")
 def responses_problems(body: dict[str, Any]) -> list[str]:
     stream = body.get("stream")
     wanted = responses.ResponseCreateParamsStreaming if stream else responses.ResponseCreateParamsNonStreaming
-    return problems(_with_detail(body), wanted)
+    return problems(body, wanted)
 
 
 def responses_count_problems(body: dict[str, Any]) -> list[str]:
-    return problems(_with_detail(body), InputTokenCountParams)
-
-
-def _with_detail(value: Any) -> Any:
-    """The types insist on an image's `detail`, which the API and its guides do not."""
-    if isinstance(value, dict):
-        known = {"detail": "auto"} if value.get("type") == "input_image" else {}
-        return known | {name: _with_detail(item) for name, item in value.items()}
-    return [_with_detail(item) for item in value] if isinstance(value, list) else value
+    return problems(body, InputTokenCountParams)
 
 
 def anthropic_problems(body: dict[str, Any]) -> list[str]:

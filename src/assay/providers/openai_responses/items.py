@@ -156,8 +156,8 @@ def _image(image: Image) -> Body:
             body = {"file_id": file_id}
         case _:
             assert_never(image.source)
-    if image.detail is not None:
-        body["detail"] = image.detail
+    # The API's types insist on it; `auto` is what it takes where nothing is said.
+    body["detail"] = image.detail or "auto"
     return body
 
 

@@ -204,7 +204,8 @@ def _part(part: wire.ContentPart, path: str, phase: Extra | None = None) -> Part
         case wire.OutputRefusal():
             return Refusal(part.refusal)
         case wire.InputImage():
-            return Image(_image(part, path), part.detail, extra=_breakpoint(part))
+            detail = None if part.detail == "auto" else part.detail
+            return Image(_image(part, path), detail, extra=_breakpoint(part))
         case wire.InputFile():
             return File(_file(part, path), part.filename, extra=_breakpoint(part))
         case wire.InputAudio(input_audio=given):

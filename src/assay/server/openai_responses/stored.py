@@ -206,9 +206,4 @@ def _listed(item: Body, number: int, ids: Ids) -> Body:
     listed.setdefault("status", "completed")
     if isinstance(listed.get("content"), str):
         listed["content"] = [{"type": "input_text", "text": listed["content"]}]
-    for name in ("content", "output"):
-        if isinstance(parts := listed.get(name), list):
-            listed[name] = [
-                {"detail": "auto", **part} if part["type"] == "input_image" else part for part in parts
-            ]
     return listed
