@@ -160,7 +160,7 @@ def _table(title: str, settings: type[Value]) -> list[str]:
     documented = _attribute_docs(importlib.import_module(settings.__module__))[settings.__name__]
     fields = msgspec.structs.fields(settings)
     rows = [
-        _row(f"`{key.name}`", _type(key.type), _default(key), documented[key.name])
+        _row(f"`{key.encode_name}`", _type(key.type), _default(key), documented[key.name])
         for key in fields
         if _settings(key.type)[0] is None
     ]
@@ -169,7 +169,7 @@ def _table(title: str, settings: type[Value]) -> list[str]:
     for key in fields:
         inner, _ = _settings(key.type)
         if inner is not None:
-            sections += _table(f"{title}.{key.name}", inner)
+            sections += _table(f"{title}.{key.encode_name}", inner)
     return sections
 
 

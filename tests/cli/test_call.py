@@ -1,4 +1,4 @@
-"""`assay call` with files, schemas and tools, in its own process, against an upstream that shows what came."""
+"""`assay call` with files, schemas and tools, in its own process, before an upstream that shows what came."""
 
 from __future__ import annotations
 
