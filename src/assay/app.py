@@ -288,7 +288,9 @@ async def open_app(config: Config | Path | str | None = None) -> AsyncIterator[A
         stack.callback(keyring.close)
         purses = Purses(stores.ledger)
         stack.callback(purses.close)
-        shelf = stores.replies if settings.cache.store_bytes else None
+        # Where what is said is not to be recorded, replies are not either.
+        kept = settings.cache.store_bytes and settings.trace.capture_content
+        shelf = stores.replies if kept else None
         replies = Replies(shelf, max_bytes=settings.cache.memory_bytes)
         stack.callback(replies.close)
         cache = Cache(replies, tenant_of(keyring.find))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from assay.app import open_app
 from assay.config import load
 from assay.errors import ConfigError
 
@@ -43,6 +44,11 @@ from assay.errors import ConfigError
             "[cache]\nstore_bytes = 0\n[routes.r]\ntry=['local']\n[routes.r.cache.semantic]\nthreshold = 0.9",
             "needs the store",
         ),
+        (
+            "[trace]\ncapture_content = false\n[routes.r]\ntry=['local']\n"
+            "[routes.r.cache.semantic]\nthreshold = 0.9",
+            "which [trace] capture_content forbids",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, problem: str) -> None:
@@ -60,3 +66,18 @@ def test_an_empty_table_is_a_cache_with_the_defaults(tmp_path: Path) -> None:
     assert config.models["m"].cache is not None
     assert config.models["m"].cache.ttl_s == 3600.0
     assert config.routes["r"].cache is None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("captured", [True, False])
+async def test_replies_are_not_on_disk_where_nothing_said_shall_be(tmp_path: Path, captured: bool) -> None:
+    (tmp_path / "assay.toml").write_text(
+        f"[trace]\ncapture_content = {str(captured).lower()}\n"
+        "[providers.s]\ndialect = 'scripted'\nreplies = ['the planted answer', 'another']\n"
+        "[models.m]\nprovider = 's'\n[models.m.cache]\n"
+    )
+    async with open_app(load(tmp_path / "assay.toml", environment={})) as app:
+        for _ in range(2):
+            assert (await app.call("m", "Hi")).text == "the planted answer"
+    kept = b"".join(file.read_bytes() for file in (tmp_path / ".assay").rglob("assay.db*"))
+    assert (b"the planted answer" in kept) is captured

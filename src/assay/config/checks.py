@@ -206,6 +206,8 @@ def _check_replies(parsed: File, place: Places) -> None:
                 _check_semantic(keys, settings.cache.semantic, models, place)
                 if not parsed.cache.store_bytes:
                     raise place.error(keys, "needs the store; raise store_bytes under [cache]")
+                if not parsed.trace.capture_content:
+                    raise place.error(keys, "keeps what was asked, which [trace] capture_content forbids")
 
 
 def _check_semantic(

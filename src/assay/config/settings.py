@@ -108,7 +108,8 @@ class ReplySettings(Value, forbid_unknown_fields=True):
     memory_bytes: int = 64 * 1024 * 1024
     """How much each process holds in memory; what was used least of late makes room."""
     store_bytes: int = 512 * 1024 * 1024
-    """How much is kept in the store, for all processes and for later; 0: nothing. The oldest makes room."""
+    """How much is kept in the store, for all processes and for later; 0, or capture_content = false: nothing.
+    The oldest makes room."""
 
 
 class GuardSettings(Value, forbid_unknown_fields=True):
