@@ -14,6 +14,8 @@ import msgspec
 from assay.errors import (
     AssayError,
     BadResponse,
+    ContextExceeded,
+    NotFound,
     ProviderError,
     ProviderTimeout,
     ProviderUnavailable,
@@ -128,6 +130,33 @@ def refusal(
     return failed(
         BadResponse, f"The upstream answered with status {status} instead of a reply{hint}", retryable=False
     )
+
+
+def blamed(
+    status: int, message: str, *, param: str | None = None, code: str | None = None, too_long: bool = False
+) -> RequestError:
+    """The upstream blames the request: its own words go to the caller."""
+    if too_long:
+        return ContextExceeded(message, param=param)
+    if status == 404:
+        return NotFound(message, param=param, code=code)
+    error = RequestError(message, param=param, code=code)
+    if status in {413, 415, 422}:
+        error.status = status
+    return error
+
+
+def inside_reply(error: AssayError) -> AssayError:
+    """An error that came inside a reply whose status was 200."""
+    if isinstance(error, ProviderError):
+        error.upstream_status = 200
+    return error
+
+
+def excerpt(detail: Any) -> str:
+    """The beginning of an error object, as text."""
+    text = detail if isinstance(detail, str) else msgspec.json.encode(detail).decode()
+    return text[:MAX_BODY_CHARS]
 
 
 def heed(error: AssayError, headers: Mapping[str, str]) -> AssayError:

@@ -80,10 +80,24 @@ class Drops:
             self._paths[path] = None
 
 
+# --- JSON -----------------------------------------------------------------------------------------
+
+_ENCODE = msgspec.json.Encoder().encode
+
+
+def to_json(body: dict[str, Any]) -> bytes:
+    """Raises RequestError for what is not JSON."""
+    try:
+        return _ENCODE(body)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RequestError(
+            f"The request cannot be written as JSON ({error}); check its tools and metadata"
+        ) from error
+
+
 # --- the caller's own bytes -----------------------------------------------------------------------
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_ENCODE = msgspec.json.Encoder().encode
 
 
 def with_model(body: bytes, model: str, extra: Mapping[str, msgspec.Raw] | None = None) -> bytes:

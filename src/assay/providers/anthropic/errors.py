@@ -9,12 +9,14 @@ from typing import Any
 
 import msgspec
 
-from assay.errors import AssayError, ContextExceeded, NotFound, ProviderError, RequestError
+from assay.errors import AssayError, RequestError
 from assay.providers.refusal import (
-    MAX_BODY_CHARS,
     Complaint,
+    blamed,
     complaint,
+    excerpt,
     heed,
+    inside_reply,
     lowered,
     read,
     refusal,
@@ -54,11 +56,8 @@ def error_of_reply(
 def error_in_stream(detail: Any) -> AssayError:
     """The typed error for an error object that came inside a reply whose status was 200."""
     said = _coded(read(detail) or Complaint("it gave no reason"), detail)
-    text = detail if isinstance(detail, str) else msgspec.json.encode(detail).decode()
-    error = _classify(_STATUS_OF_TYPE.get(said.type or "", 500), said, text[:MAX_BODY_CHARS], None)
-    if isinstance(error, ProviderError):
-        error.upstream_status = 200
-    return error
+    status = _STATUS_OF_TYPE.get(said.type or "", 500)
+    return inside_reply(_classify(status, said, excerpt(detail), None))
 
 
 def _classify(status: int, said: Complaint, text: str, after_s: float | None) -> AssayError:
@@ -68,19 +67,12 @@ def _classify(status: int, said: Complaint, text: str, after_s: float | None) ->
 
 
 def _of_caller(status: int, said: Complaint) -> RequestError:
-    """The upstream blames the request: its own words go to the caller."""
     lower = said.message.lower()
     field = _FIELD.match(said.message)
     param = said.param or (field.group(1) if field else None)
-    if any(phrase in lower for phrase in _TOO_LONG):
-        return ContextExceeded(said.message, param=param)
     code = said.code or ("request_too_large" if status == 413 else None)
-    if status == 404:
-        return NotFound(said.message, param=param, code=code)
-    error = RequestError(said.message, param=param, code=code)
-    if status in {413, 415, 422}:
-        error.status = status
-    return error
+    too_long = any(phrase in lower for phrase in _TOO_LONG)
+    return blamed(status, said.message, param=param, code=code, too_long=too_long)
 
 
 def _decoded(body: bytes) -> Any:

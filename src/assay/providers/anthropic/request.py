@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any, assert_never
 
-import msgspec
-
 from assay.errors import RequestError, UnsupportedFeature
 from assay.providers.anthropic.blocks import Body, mark
 from assay.providers.anthropic.turns import Turns
@@ -20,7 +18,7 @@ from assay.providers.anthropic.vocabulary import (
     thinks_by_budget,
     thinks_by_effort,
 )
-from assay.providers.translation import Drops, budget, effort
+from assay.providers.translation import Drops, budget, effort, to_json
 from assay.types import (
     CustomTool,
     Extra,
@@ -40,7 +38,6 @@ from assay.types import (
 MIN_BUDGET = 1_024
 """The smallest budget of thinking tokens that the API takes."""
 
-_ENCODE = msgspec.json.Encoder().encode
 _NO_SAMPLING = Sampling()
 _EFFORTS = frozenset({"low", "medium", "high", "xhigh", "max"})
 _TIERS = {
@@ -80,16 +77,7 @@ def encode_request(request: Request, max_tokens: int) -> tuple[bytes, tuple[str,
         _add_sampling(body, request, drops)
         _add_options(body, request, drops)
     _add_extra(body, request.extra, drops)
-    return _to_json(body), drops.paths
-
-
-def _to_json(body: Body) -> bytes:
-    try:
-        return _ENCODE(body)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise RequestError(
-            f"The request cannot be written as JSON ({error}); check its tools and metadata"
-        ) from error
+    return to_json(body), drops.paths
 
 
 def _add_extra(body: Body, extra: Extra | None, drops: Drops) -> None:

@@ -9,12 +9,15 @@ from typing import Any
 
 import msgspec
 
-from assay.errors import AssayError, ContextExceeded, NotFound, ProviderError, RequestError
+from assay.errors import AssayError, ProviderError, RequestError
 from assay.providers.refusal import (
     MAX_BODY_CHARS,
     Complaint,
+    blamed,
     complaint,
+    excerpt,
     heed,
+    inside_reply,
     lowered,
     read,
     refusal,
@@ -79,11 +82,7 @@ def error_in_reply(detail: Any) -> AssayError:
     code = inner.get("code")
     status = code if isinstance(code, int) and 400 <= code <= 599 else 0
     status = status or _STATUSES.get(str(inner.get("status")), 500)
-    text = msgspec.json.encode(detail).decode()[:MAX_BODY_CHARS]
-    error = _classify(status, said, _details(detail), text, None)
-    if isinstance(error, ProviderError):
-        error.upstream_status = 200
-    return error
+    return inside_reply(_classify(status, said, _details(detail), excerpt(detail), None))
 
 
 def _classify(
@@ -105,24 +104,14 @@ def _classify(
         )
 
     def of_caller(status: int, said: Complaint) -> RequestError:
-        return _of_caller(status, said, details)
+        too_long = _TOO_LONG.search(said.message) is not None
+        return blamed(status, said.message, param=details.field, too_long=too_long)
 
     seconds = details.retry_after_s if retry_after is None else retry_after
     spent = status == 429 and _SPENT.search(said.message) is not None
     error = refusal(status, said, text, seconds, of_caller, spent=spent)
     if details.daily and isinstance(error, ProviderError):
         error.retryable = False
-    return error
-
-
-def _of_caller(status: int, said: Complaint, details: _Details) -> RequestError:
-    if _TOO_LONG.search(said.message):
-        return ContextExceeded(said.message, param=details.field)
-    if status == 404:
-        return NotFound(said.message, param=details.field)
-    error = RequestError(said.message, param=details.field)
-    if status in {413, 415, 422}:
-        error.status = status
     return error
 
 

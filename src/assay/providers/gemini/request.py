@@ -9,13 +9,11 @@ from __future__ import annotations
 import re
 from typing import Any, assert_never
 
-import msgspec
-
 from assay.errors import RequestError, UnsupportedFeature
 from assay.providers.gemini.content import Body, conversation, excuse, take
 from assay.providers.gemini.schema import json_schema
 from assay.providers.gemini.vocabulary import API, DIALECT, resource
-from assay.providers.translation import Drops, budget
+from assay.providers.translation import Drops, budget, to_json
 from assay.types import (
     CustomTool,
     FunctionTool,
@@ -29,8 +27,6 @@ from assay.types import (
     ToolChoice,
     ToolSpec,
 )
-
-_ENCODE = msgspec.json.Encoder().encode
 
 _TIERS = {"flex": "flex", "priority": "priority", "standard": "standard", "default": "standard"}
 _SAMPLING = {
@@ -70,16 +66,6 @@ def encode_count(request: Request) -> tuple[bytes, tuple[str, ...]]:
     if set(body) == {"contents"}:
         return to_json(body), drops.paths
     return to_json({"generateContentRequest": {"model": resource(request.model), **body}}), drops.paths
-
-
-def to_json(body: Body) -> bytes:
-    """Raises RequestError for what is not JSON."""
-    try:
-        return _ENCODE(body)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise RequestError(
-            f"The request cannot be written as JSON ({error}); check its tools and metadata"
-        ) from error
 
 
 def _generate(request: Request) -> tuple[Body, Drops]:

@@ -13,9 +13,10 @@ from assay.providers.base import Encoded
 from assay.providers.gemini.embeddings import decode_vectors, encode_inputs
 from assay.providers.gemini.errors import error_of_reply
 from assay.providers.gemini.reply import decode_count, decode_reply
-from assay.providers.gemini.request import encode_count, encode_request, to_json
+from assay.providers.gemini.request import encode_count, encode_request
 from assay.providers.gemini.stream import ContentStream, decode_array
 from assay.providers.gemini.vocabulary import DIALECT, path, resource
+from assay.providers.translation import to_json
 from assay.types import Operation, Request, Response, WireCall
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
-from assay.errors import AssayError, ContextExceeded, NotFound, ProviderError, RequestError
+from assay.errors import AssayError, RequestError
 from assay.providers.refusal import (
-    MAX_BODY_CHARS,
     Complaint,
+    blamed,
     complaint,
+    excerpt,
     heed,
+    inside_reply,
     lowered,
     read,
     refusal,
@@ -49,14 +49,10 @@ def error_of_reply(
 def error_in_stream(detail: Any) -> AssayError:
     """The typed error for an error object that came inside a reply whose status was 200."""
     said = read(detail) or Complaint("it gave no reason")
-    text = msgspec.json.encode(detail).decode()[:MAX_BODY_CHARS]
     code = said.code or ""
     status = int(code) if code.isdecimal() and 400 <= int(code) <= 599 else 0
     status = status or _STATUS_OF_TYPE.get(said.type or "", 0) or _STATUS_OF_TYPE.get(code, 500)
-    error = _classify(status, said, text, None)
-    if isinstance(error, ProviderError):
-        error.upstream_status = 200
-    return error
+    return inside_reply(_classify(status, said, excerpt(detail), None))
 
 
 def _classify(status: int, said: Complaint, text: str, after_s: float | None) -> AssayError:
@@ -65,16 +61,9 @@ def _classify(status: int, said: Complaint, text: str, after_s: float | None) ->
 
 
 def _of_caller(status: int, said: Complaint) -> RequestError:
-    """The upstream blames the request: its own words go to the caller."""
-    message, param, lower = said.message, said.param, said.message.lower()
-    if said.code == "context_length_exceeded" or said.type == "exceed_context_size_error":
-        return ContextExceeded(message, param=param)
-    if said.code in {None, "400"} and any(phrase in lower for phrase in _TOO_LONG):
-        return ContextExceeded(message, param=param)
+    lower = said.message.lower()
+    too_long = said.code == "context_length_exceeded" or said.type == "exceed_context_size_error"
+    if said.code in {None, "400"}:
+        too_long = too_long or any(phrase in lower for phrase in _TOO_LONG)
     code = said.code if said.code and not said.code.isdecimal() else None
-    if status == 404:
-        return NotFound(message, param=param, code=code)
-    error = RequestError(message, param=param, code=code)
-    if status in {413, 415, 422}:
-        error.status = status
-    return error
+    return blamed(status, said.message, param=said.param, code=code, too_long=too_long)

@@ -12,11 +12,10 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias, assert_never
 
-import msgspec
-
 from assay.errors import RequestError, UnsupportedFeature
 from assay.providers.openai_chat.vocabulary import DIALECT, INPUT_AUDIO_TYPES
 from assay.providers.translation import Drops, effort
+from assay.providers.translation import to_json as to_json
 from assay.types import (
     Audio,
     CustomTool,
@@ -52,7 +51,6 @@ _AUDIO_FORMATS = {media_type: name for name, media_type in INPUT_AUDIO_TYPES.ite
     "audio/mp3": "mp3",
     "audio/x-wav": "wav",
 }
-_ENCODE = msgspec.json.Encoder().encode
 
 
 def encode_request(request: Request, *, extensions: bool) -> tuple[bytes, tuple[str, ...]]:
@@ -79,16 +77,6 @@ def encode_request(request: Request, *, extensions: bool) -> tuple[bytes, tuple[
         body["stream_options"] = {"include_usage": True}
     drops.take(body, request.extra, "")
     return to_json(body), drops.paths
-
-
-def to_json(body: Body) -> bytes:
-    """Raises RequestError for what is not JSON."""
-    try:
-        return _ENCODE(body)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise RequestError(
-            f"The request cannot be written as JSON ({error}); check its tools and metadata"
-        ) from error
 
 
 # --- messages ------------------------------------------------------------------------------------

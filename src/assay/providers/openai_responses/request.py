@@ -13,7 +13,7 @@ import msgspec
 from assay.errors import RequestError, UnsupportedFeature
 from assay.providers.openai_responses.items import API, encode_items
 from assay.providers.openai_responses.vocabulary import DIALECT, MADE_UP_REASONING
-from assay.providers.translation import Drops, effort, with_model
+from assay.providers.translation import Drops, effort, to_json, with_model
 from assay.types import (
     CustomTool,
     Extra,
@@ -67,16 +67,7 @@ def encode_request(request: Request, *, extensions: bool) -> tuple[bytes, tuple[
         body["stream"] = True
     if request.operation == "count_tokens":
         body = {name: value for name, value in body.items() if name in _COUNTED}
-    return _to_json(body), drops.paths
-
-
-def _to_json(body: Body) -> bytes:
-    try:
-        return _ENCODE(body)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise RequestError(
-            f"The request cannot be written as JSON ({error}); check its tools and metadata"
-        ) from error
+    return to_json(body), drops.paths
 
 
 def _spoken_here(request: Request) -> bool:
