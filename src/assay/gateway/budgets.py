@@ -133,7 +133,7 @@ def _exceeded(error: Exceeded, pico: int, find: Callable[[str], Key]) -> BudgetE
         moment = datetime.fromtimestamp(standing.resets_ns / 1e9, UTC)
         when = f"It begins anew at {moment:%Y-%m-%d %H:%M} UTC"
     under_way = f", {_dollars(standing.reserved_pico)} reserved" if standing.reserved_pico else ""
-    target = f"team:{standing.holder}" if standing.kind == "team" else standing.holder
+    target = f"team:{standing.holder}" if standing.kind == "team" else find(standing.holder).name
     return BudgetExceeded(
         f"{_whose(account, find)} may spend {_dollars(standing.limit_pico)} {per}, of which "
         f"{_dollars(max(0, standing.left_pico))} is left ({_dollars(standing.spent_pico)} spent{under_way}); "

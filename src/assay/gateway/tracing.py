@@ -82,6 +82,8 @@ def trace(tracer: Tracer, *, capture_content: bool = True, guarded: Collection[s
                 for phase, seconds in times.phases(perf_counter()).items():
                     attributes[f"assay.time.{phase}_s"] = round(seconds, 6)
                 times.over = True
+                known = response.cost or notes.cost
+                asked = times.asked is not None
                 tracer.record(
                     Span(
                         trace_id,
@@ -100,7 +102,7 @@ def trace(tracer: Tracer, *, capture_content: bool = True, guarded: Collection[s
                         context.prompt,
                         context.key_id,
                         _usage(request, response) or notes.usage,
-                        response.cost or notes.cost or _cost_of_failure(failure, begun=began),
+                        known or _cost_of_failure(failure, begun=began, asked=asked),
                         shown.messages if content else (),
                         tuple(choice.message for choice in response.choices) if content else (),
                         attributes,
@@ -136,7 +138,7 @@ def failed_tries(tracer: Tracer, *, capture_content: bool = True) -> Callable[[F
                 context.prompt,
                 context.key_id,
                 None,
-                _cost_of_failure(error, begun=False),
+                _cost_of_failure(error, begun=False, asked=True),
             )
         )
 
@@ -178,10 +180,15 @@ def _error_message(failure: BaseException, capture_content: bool) -> str | None:
     return str(failure)[:2000] if capture_content or not isinstance(failure, ProviderError) else None
 
 
-def _cost_of_failure(failure: BaseException | None, *, begun: bool) -> Cost | None:
-    """A call that was refused before it was answered costs nothing; of any other nobody knows."""
+def _cost_of_failure(failure: BaseException | None, *, begun: bool, asked: bool) -> Cost | None:
+    """A call that was refused before it was answered, or ended before an upstream was asked, costs nothing.
+
+    Of any other nobody knows.
+    """
     if failure is None:
         return Cost("unknown", None, "no cost was computed")
+    if not begun and not asked:
+        return None
     if not begun and isinstance(failure, AssayError) and (400 <= failure.status < 500 or _refused(failure)):
         return None
     return Cost("unknown", None, "the call did not complete")

@@ -16,7 +16,7 @@ from typing import Final
 from assay.errors import StorageError
 from assay.gateway.spending.journal import MAX_BYTES, Entry, Journal, successor
 from assay.gateway.spending.ledger import LEASE_S, Ledger, Lost
-from assay.gateway.spending.terms import Account, Kind, Line, Per, Sums, day_of, period_of
+from assay.gateway.spending.terms import Account, Exceeded, Kind, Line, Per, Sums, day_of, period_of
 from assay.runs.lease import Owner
 from assay.trace import Span
 from assay.trace.rows import pico_dollars
@@ -249,22 +249,15 @@ class Purses:
                 self._store(keep=True, renew=True)
             if self._worker is None:
                 self._enter()
-            assert self._worker is not None
-            with self._lock:
-                free = {account: self._purses.setdefault(account, Purse()).free for account in accounts}
-            needs = {account: pico - has for account, has in free.items() if has < pico}
-            if not needs:
-                return
-            started = self._clock()
             try:
-                granted = self.ledger.take(self._worker, needs)
+                try:
+                    self._take(accounts, pico)
+                except Exceeded:
+                    # What this worker holds and does not need may be what is missing.
+                    self._store(keep=False)
+                    self._take(accounts, pico)
             except Lost:
                 self._lose()
-                return
-            with self._lock:
-                for account, more in granted.items():
-                    self._purses[account].held += more
-                self._valid_until_s = started + _TRUSTED_S
         self._wake()
 
     def store(self) -> None:
@@ -289,6 +282,21 @@ class Purses:
             self._store(keep=False)
             if self._worker is not None:
                 self._leave()
+
+    def _take(self, accounts: Iterable[Account], pico: int) -> None:
+        if self._worker is None:
+            return
+        with self._lock:
+            free = {account: self._purses.setdefault(account, Purse()).free for account in accounts}
+        needs = {account: pico - has for account, has in free.items() if has < pico}
+        if not needs:
+            return
+        started = self._clock()
+        granted = self.ledger.take(self._worker, needs)
+        with self._lock:
+            for account, more in granted.items():
+                self._purses[account].held += more
+            self._valid_until_s = started + _TRUSTED_S
 
     def _enter(self) -> None:
         """A new worker."""
