@@ -8,10 +8,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 
 from assay.errors import NotFound
 from assay.storage import Store
-from assay.storage.migrate import HEAD
+from assay.storage import migrate as migrations
 from assay.trace import Span, SpanWriter, TraceStore, new_span_id, new_trace_id
 from assay.types import Message, assistant, system, user
 
@@ -108,17 +111,24 @@ def test_a_forgotten_reply_is_gone_and_its_span_is_not(writer: SpanWriter, trace
 
 
 def test_a_store_from_before_gets_the_column_and_keeps_its_spans(tmp_path: Path) -> None:
-    file = tmp_path / "assay.db"
-    store = Store.open(f"sqlite:///{file}")
+    new, file = tmp_path / "new.db", tmp_path / "assay.db"
+    store = Store.open(f"sqlite:///{new}")
     with closing(SpanWriter(store, flush_interval_s=0.01)) as writer:
         stored(writer, call("resp_1", user("hello")))
     store.close()
-    with sqlite3.connect(file) as old:
-        old.execute("DROP INDEX ix_spans_response_id")
-        old.execute("ALTER TABLE spans DROP COLUMN response_id")
-        old.execute("UPDATE alembic_version SET version_num = '0001'")
-    old.close()
-    assert HEAD > "0001"
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent / "migrations"))
+    engine = sa.create_engine(f"sqlite:///{file}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    engine.dispose()
+    with closing(sqlite3.connect(file)) as old:
+        old.execute("ATTACH ? AS new", (str(new),))
+        for table in ("messages", "spans"):
+            names = ", ".join(row[1] for row in old.execute(f"PRAGMA main.table_info({table})"))
+            old.execute(f"INSERT INTO main.{table} ({names}) SELECT {names} FROM new.{table}")
+        old.commit()
     store = Store.open(f"sqlite:///{file}")
     traces = TraceStore(store)
     assert traces.count() == 1
