@@ -113,7 +113,7 @@ def _column(by: By, calls: Any) -> sa.ColumnElement[Any]:
         case "route":
             return sa.func.coalesce(calls.c.model, spans.c.model)
         case "day":
-            return sa.func.strftime("%Y-%m-%d", spans.c.start_ns / sa.literal(1_000_000_000), "unixepoch")
+            return sa.func.strftime("%Y-%m-%d", spans.c.start_ns // sa.literal(1_000_000_000), "unixepoch")
 
 
 def _sum(by: By, name: str | None, *values: Any) -> CostSum:
