@@ -2,6 +2,7 @@
 
     python bench/gateway.py
     python bench/gateway.py --rounds 5 --calls 8000
+    python bench/gateway.py --keyed
     python bench/gateway.py --rows "OpenAI -> Anthropic" --columns call at-once
     PEERS=1 python bench/gateway.py
 
@@ -11,6 +12,8 @@ On Linux the server is pinned to core 0, the other two to core 1. CPU time is th
 alone, all its threads, user and system. Servers, in one run: a bare uvicorn + aiohttp proxy that passes bytes
 through and records nothing, the real `assay up`, and with PEERS=1 LiteLLM's proxy and Portkey's gateway
 (peers.py installs them in .venvs/; Portkey needs node and npm: apt-get install nodejs npm).
+
+--keyed adds `assay up` with a key, which has limits and a budget a day, and whose team has one a month.
 
 Rows are the caller's dialect and the upstream's. Columns are a whole reply; a stream of 57 events sent one at
 a time, two milliseconds apart, as models do, so that each is read and written by itself; and the same stream
@@ -32,7 +35,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 import peers
 from load import COLUMNS, ROWS, Column, Figures, Refused, Row, Running, Target, measure, path, warm_up
@@ -46,7 +51,7 @@ Start = Callable[[int, Path], AbstractContextManager[Running]]
 
 
 @contextmanager
-def assay(upstream_port: int, folder: Path) -> Iterator[Running]:
+def assay(upstream_port: int, folder: Path, *, keyed: bool = False) -> Iterator[Running]:
     """The real command, in a folder of its own, with a provider for each dialect at each pace."""
     toml = ""
     for dialect, name in MODELS.items():
@@ -59,6 +64,7 @@ def assay(upstream_port: int, folder: Path) -> Iterator[Running]:
             )
     (folder / "assay.toml").write_text(toml)
     command = [sys.executable, "-m", "assay.main", "up", "--port", "0"]
+    headers = key_with_budgets(folder) if keyed else {}
     process = subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
     )
@@ -68,11 +74,27 @@ def assay(upstream_port: int, folder: Path) -> Iterator[Running]:
         found = re.search(r":(\d+)", process.stdout.readline())
         assert found is not None, "assay up did not start; its error is above"
         yield Running(
-            process.pid, int(found[1]), lambda row, pace: Target(path(row), f"{MODELS[row.upstream]}-{pace}")
+            process.pid,
+            int(found[1]),
+            lambda row, pace: Target(path(row), f"{MODELS[row.upstream]}-{pace}", headers),
         )
     finally:
         process.terminate()
         process.wait()
+
+
+def key_with_budgets(folder: Path) -> dict[str, str]:
+    """Makes a key with limits and budgets; the headers that bring it."""
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-m", "assay.main", "key", *arguments]
+        return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+
+    limits = ("--requests-per-minute", "100000000", "--tokens-per-minute", "1000000000")
+    token = run("create", "bench", "--team", "all", *limits).strip()
+    run("budget", "bench", "--usd", "100000", "--per", "day")
+    run("budget", "team:all", "--usd", "1000000", "--per", "month")
+    return {"authorization": f"Bearer {token}", "x-api-key": token}
 
 
 @contextmanager
@@ -97,6 +119,7 @@ class Server:
     translates: bool = True
 
 
+KEYED: Final = "assay, key and budgets too"
 ASSAY, BARE = "assay, trace and cost on", "bare proxy, aiohttp"
 SERVERS = {BARE: Server(bare, translates=False), ASSAY: Server(assay)}
 PEERS = {
@@ -145,7 +168,7 @@ def run(
             )
             if problem:
                 print(problem, flush=True)
-        if name == ASSAY:
+        if name in (ASSAY, KEYED):
             check_stored(Path(folder), sent)
     return results
 
@@ -190,10 +213,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--calls", type=int, default=6000, help="whole replies a round")
     parser.add_argument("--streams", type=int, default=640, help="streams a round")
+    parser.add_argument("--keyed", action="store_true", help="also with a key, its limits and budgets")
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="ROW")
     parser.add_argument("--columns", nargs="+", choices=COLUMNS, default=COLUMNS, metavar="COLUMN")
     options = parser.parse_args()
     servers = dict(SERVERS)
+    if options.keyed:
+        servers[KEYED] = Server(partial(assay, keyed=True))
     if os.environ.get("PEERS", "0") not in ("", "0"):
         peers.install()
         servers |= PEERS

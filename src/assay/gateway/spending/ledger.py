@@ -39,9 +39,9 @@ from assay.storage import Store
 
 LEASE_S: Final = 30.0
 """How long a worker that says nothing is taken for alive; one whose process is gone is known at once."""
-_AHEAD: Final = 64
+_AHEAD: Final = 512
 _SHARE: Final = 16
-"""A worker takes what a call needs and as much as further 64 would, but of what is left only a 16th."""
+"""A worker takes what a call needs and as much as further 512 would, but of what is left only a 16th."""
 
 
 class Lost(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -98,7 +99,12 @@ def day_of(at_ns: int) -> str:
     >>> day_of(1_700_000_000_000_000_000)
     '2023-11-14'
     """
-    return datetime.fromtimestamp(at_ns // 1_000_000_000, UTC).strftime("%Y-%m-%d")
+    return _day(at_ns // DAY_NS)
+
+
+@lru_cache(maxsize=64)
+def _day(number: int) -> str:
+    return datetime.fromtimestamp(number * DAY_NS // 1_000_000_000, UTC).strftime("%Y-%m-%d")
 
 
 def period_of(per: Per, day: str) -> str:
