@@ -32,7 +32,9 @@ from assay.types import (
     Request,
     Response,
     Sampling,
+    Started,
     Text,
+    TextDelta,
     Usage,
     assistant,
     closing,
@@ -161,6 +163,29 @@ async def test_who_leaves_while_it_is_answered_leaves_what_was_reserved_uncertai
     with pytest.raises(asyncio.CancelledError):
         await asking
     assert bed.sums == Sums(uncertain=5 * PICO, calls=1, unknown=1)
+    assert bed.purses.under_way == 0
+
+
+async def test_who_leaves_amid_a_stream_pays_the_least_that_is_known_and_leaves_the_rest_uncertain(
+    bed: Bed,
+) -> None:
+    bed.limit(10)
+
+    class Streaming(Upstream):
+        async def __call__(self, request: Request) -> AsyncIterator[Event]:
+            yield Started("r", "m", usage=Usage(input=9, output=1))
+            yield TextDelta("a")
+            raise AssertionError("nobody asks for more")
+
+    handler = bed.gateway(Streaming("a"))
+    async with closing(handler(replace(bed.request(), stream=True))) as events:
+        async for event in events:
+            if isinstance(event, TextDelta):
+                break
+    assert bed.spans[-1].cost is not None
+    assert bed.spans[-1].cost.kind == "estimated"
+    assert bed.sums == Sums(settled=1 * PICO, uncertain=4 * PICO, calls=1)
+    assert bed.left == 5
     assert bed.purses.under_way == 0
 
 

@@ -168,7 +168,8 @@ class Purses:
                 # A try that cost nothing leaves what is reserved to the next one.
                 return
             line = Line(key_id, self._teams.get(key_id, ""), day_of(span.start_ns))
-            self._settle(call_id, hold, line, _sums(cost, 0 if hold is None else hold.pico))
+            reserved = 0 if hold is None else hold.pico
+            self._settle(call_id, hold, line, _sums(cost, reserved, whole=span.status == "ok"))
         self._wake()
 
     @property
@@ -432,14 +433,18 @@ class Purses:
                 self._work.set()
 
 
-def _sums(cost: Cost | None, reserved: int) -> Sums:
-    """What a call comes to; where nobody knows what it cost, what was reserved for it."""
+def _sums(cost: Cost | None, reserved: int, *, whole: bool = False) -> Sums:
+    """What a call comes to; where nobody knows what it cost, what was reserved for it.
+
+    Of a call that is not `whole` an estimated cost is the least that it cost.
+    """
     if cost is None:
         return Sums()
     known = pico_dollars(cost)
     if known is None:
         return Sums(uncertain=reserved, calls=1, unknown=1)
-    return Sums(settled=known, calls=1 if known else 0)
+    unsure = 0 if whole or cost.kind == "exact" else max(0, reserved - known)
+    return Sums(settled=known, uncertain=unsure, calls=1 if known else 0)
 
 
 def _unwritable(path: Path, error: OSError) -> StorageError:

@@ -50,7 +50,8 @@ class Line(NamedTuple):
 
 
 class Sums(msgspec.Struct):
-    """What came to a line. `settled` is what calls cost; `uncertain` what was reserved for `unknown` others.
+    """What came to a line. `settled` is what calls cost; `uncertain` what was reserved for `unknown` others,
+    and the rest of what was reserved for calls of which only the least is known.
 
     `calls` are those that cost anything or whose cost is unknown, tries that failed included.
     """
