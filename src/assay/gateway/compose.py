@@ -53,20 +53,14 @@ def gateway(
     counted = tally or Tally()
     known = healths or Healths()
     metered = Meters(known.clock) if meters is None else meters
-    rules = [
-        trace(
-            tracer,
-            capture_content=capture_content,
-            guarded={name for name, found in posted.items() if hides(found)},
-        ),
-    ]
+    hidden = {name for name, found in posted.items() if hides(found)}
+    rules = [trace(tracer, capture_content=capture_content, guarded=hidden)]
+    again: Again | None = None
     if keyring is not None:
         rules.append(keys(keyring.find))
-    again: Again | None = None
-    if keyring is not None and purses is not None:
-        rules.append(budgets(purses, keyring.find, routes, counting or Counting()))
-        again = further_tries(purses, keyring.find)
-    if keyring is not None:
+        if purses is not None:
+            rules.append(budgets(purses, keyring.find, routes, counting or Counting()))
+            again = further_tries(purses, keyring.find)
         rules.append(of_keys(_limits_by(keyring), metered))
     note = failed_tries(tracer, capture_content=capture_content)
 

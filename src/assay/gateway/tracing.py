@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
 from time import perf_counter
+from typing import NamedTuple
 
 import msgspec
 
@@ -32,7 +33,7 @@ from assay.types import (
     closing,
     replace,
 )
-from assay.types.timing import ongoing
+from assay.types.timing import Timing, ongoing
 
 
 def trace(tracer: Tracer, *, capture_content: bool = True, guarded: Collection[str] = ()) -> Policy:
@@ -76,43 +77,66 @@ def trace(tracer: Tracer, *, capture_content: bool = True, guarded: Collection[s
                 failure = None if _left(error) and assembly.complete else error
                 raise
             finally:
-                response = assembly.response()
-                shown, content = notes.shown or request, capture_content and not notes.silent
-                attributes = _attributes(shown, response, start_ns, first_ns, content) | notes.attributes
-                for phase, seconds in times.phases(perf_counter()).items():
-                    attributes[f"assay.time.{phase}_s"] = round(seconds, 6)
                 times.over = True
-                known = response.cost or notes.cost
-                asked = times.asked is not None
-                tracer.record(
-                    Span(
-                        trace_id,
-                        span_id,
-                        f"{request.operation} {request.model[:200]}",
-                        request.operation,
-                        start_ns,
-                        tracer.clock_ns(),
-                        parent_id,
-                        "ok" if failure is None else "error",
-                        None if failure is None else _error_type(failure),
-                        None if failure is None else _error_message(failure, content),
-                        response.provider or None,
-                        request.model[:200],
-                        context.purpose,
-                        context.prompt,
-                        context.key_id,
-                        _usage(request, response) or notes.usage,
-                        known or _cost_of_failure(failure, begun=began, asked=asked),
-                        shown.messages if content else (),
-                        tuple(choice.message for choice in response.choices) if content else (),
-                        attributes,
-                        _told_id(context, response.id, passed=passed),
-                    )
-                )
+                end_ns = tracer.clock_ns()
+                seen = _Seen(assembly.response(), failure, start_ns, first_ns, end_ns, began, passed)
+                tracer.record(_span(inner, seen, times, capture_content and not notes.silent, parent_id))
 
         return traced
 
     return policy
+
+
+class _Seen(NamedTuple):
+    """One call as it went: its reply as far as it came, how it ended, and when what was (ns since 1970).
+
+    `passed`: the upstream's own bytes went to the caller.
+    """
+
+    response: Response
+    failure: BaseException | None
+    start_ns: int
+    first_ns: int | None
+    end_ns: int
+    began: bool
+    passed: bool
+
+
+def _span(request: Request, seen: _Seen, times: Timing, content: bool, parent_id: str | None) -> Span:
+    """The span of a call; `content` says whether what was said is recorded."""
+    context, response, failure = request.context, seen.response, seen.failure
+    assert context.notes is not None  # see `trace`
+    assert context.trace_id is not None
+    assert context.parent_span_id is not None  # the span itself, above whatever is called within
+    notes, shown = context.notes, context.notes.shown or request
+    attributes = _attributes(shown, response, seen.start_ns, seen.first_ns, content) | notes.attributes
+    for phase, seconds in times.phases(perf_counter()).items():
+        attributes[f"assay.time.{phase}_s"] = round(seconds, 6)
+    known = response.cost or notes.cost
+    asked = times.asked is not None
+    return Span(
+        context.trace_id,
+        context.parent_span_id,
+        f"{request.operation} {request.model[:200]}",
+        request.operation,
+        seen.start_ns,
+        seen.end_ns,
+        parent_id,
+        "ok" if failure is None else "error",
+        None if failure is None else _error_type(failure),
+        None if failure is None else _error_message(failure, content),
+        response.provider or None,
+        request.model[:200],
+        context.purpose,
+        context.prompt,
+        context.key_id,
+        _usage(request, response) or notes.usage,
+        known or _cost_of_failure(failure, begun=seen.began, asked=asked),
+        shown.messages if content else (),
+        tuple(choice.message for choice in response.choices) if content else (),
+        attributes,
+        _told_id(context, response.id, passed=seen.passed),
+    )
 
 
 def failed_tries(tracer: Tracer, *, capture_content: bool = True) -> Callable[[Failed], None]:
