@@ -133,6 +133,7 @@ BODY = {
                 {"type": "thinking", "thinking": "b", "signature": "assay:anthropic:b3du"},
                 {"type": "redacted_thinking", "data": "YXNzYXk6b3BlbmFpLXJlc3BvbnNlczp4"},
                 {"type": "tool_use", "id": "1", "name": "f", "input": {"data": "YXNzYQ=="}},
+                {"type": ["odd"], "signature": 1},
             ],
         }
     ],
@@ -145,4 +146,5 @@ def test_a_body_that_nobody_understood_is_sent_on_without_others_proofs() -> Non
     assert opened["messages"][0]["content"] == [
         {"type": "thinking", "thinking": "b", "signature": "b3du"},
         {"type": "tool_use", "id": "1", "name": "f", "input": {"data": "YXNzYQ=="}},
+        {"type": ["odd"], "signature": 1},
     ]

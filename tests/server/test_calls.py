@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import AsyncIterator, MutableMapping
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 
 from assay.app import App, open_app
 from assay.config import load
+from assay.server import routes
 from assay.server.app import Server
+from assay.server.dialect import Deleted, Dialect
 from assay.types import (
     Completed,
     Event,
@@ -169,3 +172,24 @@ async def test_a_limit_that_nobody_means_is_none(app: App, limit: str) -> None:
     from assay.server.routes import page
 
     assert page({"query_string": f"limit={limit}".encode()})["limit"] is None
+
+
+async def test_a_deleted_response_is_not_gone_on_from_at_the_upstream(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Request] = []
+    app.handler = _noted(seen)
+
+    async def deleted(app: App, parsed: Any) -> Request:
+        raise Deleted("gone", param="previous_response_id")
+
+    body = {"model": "stage", "input": "Hi", "previous_response_id": "resp_1"}
+    monkeypatch.setitem(
+        routes._EXACT, "/v1/responses", replace_resolve(routes._EXACT["/v1/responses"], deleted)
+    )
+    status, _, _ = await post(app, "/v1/responses", body)
+    assert (status, seen) == (404, [])
+
+
+def replace_resolve(dialect: Dialect, resolve: Any) -> Dialect:
+    return dataclasses.replace(dialect, resolve=resolve)

@@ -168,10 +168,14 @@ def _opened(value: JSON, dialect: str) -> JSON:
 
 
 def _foreign_thought(item: JSON, dialect: str) -> bool:
-    if not isinstance(item, dict) or not (item.get("type") in _THOUGHTS or item.get("thought") is True):
+    if not isinstance(item, dict) or not (_is_thought(item.get("type")) or item.get("thought") is True):
         return False
     proofs = [found for name in _FIELDS if isinstance(found := item.get(name), str)]
     return any(bare(_unwrapped(proof), dialect) is None for proof in proofs)
+
+
+def _is_thought(kind: JSON) -> bool:
+    return isinstance(kind, str) and kind in _THOUGHTS
 
 
 def _unwrapped(proof: str) -> str:

@@ -29,7 +29,7 @@ from assay.server.asgi import (
     respond,
     while_caller_listens,
 )
-from assay.server.dialect import Dialect, Parsed, ReplyEncoder
+from assay.server.dialect import Deleted, Dialect, Parsed, ReplyEncoder
 from assay.trace import new_trace_id
 from assay.types import (
     Cached,
@@ -172,6 +172,8 @@ async def _understand(
             # What the store has put in is not in the caller's bytes.
             whole = request if resolved is request else None
             request = resolved
+    except Deleted:
+        raise
     except RequestError as error:
         glanced = _glance(dialect, body, model, keyed=context.key_id is not None)
         if glanced is None:

@@ -14,8 +14,7 @@ from typing import Any, TypeAlias, assert_never
 
 from assay.errors import RequestError, UnsupportedFeature
 from assay.providers.openai_chat.vocabulary import DIALECT, INPUT_AUDIO_TYPES
-from assay.providers.translation import Drops, effort
-from assay.providers.translation import to_json as to_json
+from assay.providers.translation import Drops, effort, to_json
 from assay.types import (
     Audio,
     CustomTool,

@@ -13,10 +13,10 @@ from assay.providers.base import Encoded
 from assay.providers.openai_chat.embeddings import decode_vectors, encode_inputs
 from assay.providers.openai_chat.errors import error_of_reply
 from assay.providers.openai_chat.reply import decode_reply
-from assay.providers.openai_chat.request import encode_request, to_json
+from assay.providers.openai_chat.request import encode_request
 from assay.providers.openai_chat.stream import ChatStream
 from assay.providers.openai_chat.vocabulary import DIALECT
-from assay.providers.translation import with_model
+from assay.providers.translation import to_json, with_model
 from assay.types import Operation, Request, Response, WireCall
 
 
