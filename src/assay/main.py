@@ -167,7 +167,7 @@ def _announce(shell: Shell, app: App, address: str) -> None:
     shell.out.print(f"Assay serves [bold]{address}[/bold]  (Ctrl-C stops it)")
     keyed = app.keys.exist()
     key = "a key of 'assay key create'" if keyed else "any api_key, as there are no keys yet"
-    shell.out.print(f"  the OpenAI API: base_url={address}/v1, {key}")
+    shell.out.print(f"  OpenAI SDKs: base_url={address}/v1; Anthropic and Google SDKs: {address}; {key}")
     if not is_loopback(app.config.server.host):
         shell.err.print("  Keys cross the network as they are: let others in through a proxy with TLS.")
     for info in app.models:
