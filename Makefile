@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ASSAY := $(CURDIR)/$(BIN)/assay
 EXAMPLE := examples/support
+PORT ?= 8700
 FRAMEWORKS := langgraph crewai openai_agents
 .DEFAULT_GOAL := help
 
@@ -41,8 +42,9 @@ demo: model  ## Run the loop on the shipped example and print the verdict
 	@cd $(EXAMPLE) && $(ASSAY) demo
 
 .PHONY: up
-up: model  ## Set up, run the loop once, serve on http://127.0.0.1:8700
-	@cd $(EXAMPLE) && $(ASSAY) demo && exec $(ASSAY) up
+up: model  ## Set up, run the loop once, serve on http://127.0.0.1:8700 (make up PORT=8750: elsewhere)
+	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT))).close()' 2>/dev/null || { echo "Port $(PORT) is taken; run: make up PORT=8750"; exit 1; }
+	@cd $(EXAMPLE) && $(ASSAY) demo && exec $(ASSAY) up --port $(PORT)
 
 .PHONY: test
 test: $(VENV)/.installed-dev model  ## Set up what the tests need and run them

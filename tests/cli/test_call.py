@@ -129,3 +129,13 @@ def test_bad_options_are_named(
     assert said.status == 3
     assert says in said.err
     assert seen == []
+
+
+def test_a_call_says_where_its_trace_is(seen: list[dict[str, Any]], assay) -> None:
+    said = assay("call", "gpt-4o-mini", "Hi")
+    (trace,) = json.loads(assay("trace", "list", "--json").out)
+    assert f"trace {trace['trace_id'][:12]}" in said.err
+
+
+def test_the_version(assay) -> None:
+    assert assay("--version").out.startswith("assay 0.")

@@ -193,3 +193,11 @@ async def test_a_deleted_response_is_not_gone_on_from_at_the_upstream(
 
 def replace_resolve(dialect: Dialect, resolve: Any) -> Dialect:
     return dataclasses.replace(dialect, resolve=resolve)
+
+
+async def test_an_error_names_its_trace(app: App) -> None:
+    status, headers, _ = await post(app, "/v1/chat/completions", {**CHAT, "model": "nobody"})
+    assert status == 404
+    app.flush()
+    (trace,) = app.traces.latest()
+    assert headers[b"x-assay-trace-id"].decode() == trace.trace_id

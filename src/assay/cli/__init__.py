@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from assay import __version__
 from assay.cli import (
     backup,
     budgets,
@@ -28,6 +29,12 @@ from assay.cli.shell import EXIT_ERROR, Shell
 __all__ = ["EXIT_ERROR", "Shell", "build"]
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"assay {__version__}")
+        raise typer.Exit
+
+
 def build(up: Callable[..., None]) -> typer.Typer:
     """The commands; `up` is the one that serves."""
     cli = typer.Typer(
@@ -47,6 +54,9 @@ def build(up: Callable[..., None]) -> typer.Typer:
             "--config",
             "-c",
             help="The assay.toml to use; by default the nearest at or above this folder.",
+        ),
+        version: bool = typer.Option(
+            False, "--version", callback=_version, is_eager=True, help="Say which version this is."
         ),
     ) -> None:
         context.obj = Shell(config)

@@ -67,7 +67,8 @@ def budget(
     columns = {"whose": "left", "budget": "right", "per": "left", "spent": "right", "reserved": "right"}
     columns |= {"left": "right", "begins anew": "left"}
     rows = [_row(line) for line in lines]
-    shell.table(columns, rows, "No budgets. Set one: assay key budget KEY --usd 5 --per day")
+    nothing = "No budgets" if of is None else f"{of} has no budget"
+    shell.table(columns, rows, f"{nothing}. Set one: assay key budget {of or 'KEY'} --usd 5 --per day")
 
 
 def _holder(stores: object, of: str) -> tuple[str, str]:

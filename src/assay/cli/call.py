@@ -170,8 +170,12 @@ def _tools(given: str) -> list[FunctionTool]:
 
 async def print_answer(shell: Shell, app: App, request: Request, *, as_json: bool) -> None:
     """The answer as it comes, with time, tokens and cost on standard error; or the whole reply as JSON."""
+    from assay.trace import new_trace_id
+
+    trace_id = request.context.trace_id or new_trace_id()
+    request = replace(request, context=replace(request.context, trace_id=trace_id))
     if as_json:
-        shell.json(await app.respond(request))
+        shell.json({**msgspec.to_builtins(await app.respond(request)), "trace_id": trace_id})
         return
     began = app.tracer.clock_ns()
     assembly = Assembly()
@@ -192,7 +196,7 @@ async def print_answer(shell: Shell, app: App, request: Request, *, as_json: boo
     took = seconds((app.tracer.clock_ns() - began) / 1e9)
     tokens = f"{reply.usage.tokens_in}+{reply.usage.tokens_out} tokens, " if reply.usage else ""
     spent = "cost unknown" if reply.cost is None or reply.cost.usd is None else money(reply.cost.usd)
-    shell.err.print(f"[dim]{took}, {tokens}{spent}{stopped}[/dim]")
+    shell.err.print(f"[dim]{took}, {tokens}{spent}{stopped}, trace {trace_id[:12]}[/dim]")
 
 
 def _print(shell: Shell, event: Event) -> None:

@@ -162,7 +162,7 @@ def failed_tries(tracer: Tracer, *, capture_content: bool = True) -> Callable[[F
                 context.prompt,
                 context.key_id,
                 None,
-                _cost_of_failure(error, begun=False, asked=True),
+                (context.notes and context.notes.cost) or _cost_of_failure(error, begun=False, asked=True),
             )
         )
 

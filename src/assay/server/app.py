@@ -27,7 +27,7 @@ from assay.server.asgi import (
     Send,
     respond,
 )
-from assay.server.calls import UNFORESEEN, answer
+from assay.server.calls import TRACE, UNFORESEEN, answer
 from assay.server.openai_responses import stored
 from assay.trace import Sample
 
@@ -77,13 +77,18 @@ class Server:
             return
         except AssayError as error:
             status, body = _in_the_callers_words(scope, error)
-            await respond(send, status, body, [JSON_TYPE, *_retry_after(error), *challenge(scope, error)])
+            await respond(
+                send,
+                status,
+                body,
+                [JSON_TYPE, *_traced(scope), *_retry_after(error), *challenge(scope, error)],
+            )
         except Exception:
             log.exception("%s %s failed in a way that nobody foresaw", scope["method"], scope["path"])
             status, body = _in_the_callers_words(scope, AssayError(UNFORESEEN))
             # When a reply has begun already, uvicorn refuses another and closes the connection.
             with suppress(RuntimeError):
-                await respond(send, status, body)
+                await respond(send, status, body, [JSON_TYPE, *_traced(scope)])
         finally:
             self._requests -= 1
 
@@ -175,6 +180,12 @@ class Server:
 
 def _in_the_callers_words(scope: Scope, error: AssayError) -> tuple[int, bytes]:
     return routes.ERRORS[routes.family(scope)](error)
+
+
+def _traced(scope: Scope) -> Headers:
+    """Where to look for what went wrong, once a call has a trace."""
+    trace_id = scope.get(TRACE)
+    return [] if trace_id is None else [(b"x-assay-trace-id", trace_id.encode())]
 
 
 def _retry_after(error: AssayError) -> Headers:

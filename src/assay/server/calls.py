@@ -53,6 +53,8 @@ from assay.types.timing import Timing, begin, timing
 
 log = logging.getLogger("assay.server")
 
+TRACE = "assay.trace_id"
+"""Where a scope tells the trace of its call."""
 UNFORESEEN = "Assay failed on this request. That is a defect of Assay; its log has the details."
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}.*")
@@ -90,6 +92,7 @@ async def answer(
         key_id=key_id,
         cache=_cache_wanted(scope),
     )
+    scope[TRACE] = context.trace_id
     request, options = await _understand(app, dialect, model, body, scope, context)
     if dialect.kept is not None and options is not None:
         context = replace(context, keep=dialect.kept(options))
