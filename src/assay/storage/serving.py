@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from assay.errors import StorageError
 from assay.types import Value
 
 
@@ -48,12 +49,17 @@ class Notice:
 
 @contextmanager
 def serving(folder: Path, url: str) -> Iterator[Notice]:
-    """This process is a server as long as the block lasts."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    running(folder)
+    """This process is a server as long as the block lasts. Raises StorageError where it cannot write."""
     pid = os.getpid()
     lock = folder / f"{pid}.lock"
-    descriptor = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        running(folder)
+        descriptor = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageError(
+            f"{folder} cannot be written ({error.strerror}); check its permissions and that there is room"
+        ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield Notice(folder, Serving(pid, url))
