@@ -94,6 +94,16 @@ def test_a_call_is_answered_and_becomes_a_trace(project: Path, assay) -> None:
     assert "It is forty-two days." in tree
 
 
+def test_a_trace_says_which_model_answered_and_what_a_cache_did(project: Path, assay) -> None:
+    with (project / "assay.toml").open("a") as file:
+        file.write('[routes.either]\ntry = ["right", "wrong"]\n[routes.either.cache]\n')
+    for _ in range(2):
+        assert assay("call", "either", "How long?").status == 0
+    newest, oldest = json.loads(assay("trace", "list", "--json").out)
+    assert "chat either → right" in assay("trace", "show", oldest["trace_id"]).out
+    assert "cache hit" in assay("trace", "show", newest["trace_id"]).out
+
+
 def test_a_tree_shows_long_messages_whole(project: Path, assay) -> None:
     question = " ".join(f"word{number}" for number in range(200))
     assay("call", "right", question)

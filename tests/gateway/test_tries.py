@@ -323,6 +323,7 @@ async def test_a_try_that_failed_is_a_span_below_the_calls() -> None:
     assert tried.cost is not None
     assert (tried.cost.kind, tried.cost.usd) == ("exact", 0), "what is free is free, whatever came of it"
     assert (call.status, call.provider) == ("ok", "p1")
+    assert call.attributes["assay.route.model"] == "p1"
 
 
 async def test_no_time_at_all_is_a_deadline() -> None:

@@ -146,7 +146,11 @@ def _grow(tree: Tree, node: SpanNode, traces: object | None) -> None:
 
 
 def _line(span: Span) -> str:
-    pieces = [f"[bold]{escape(span.name)}[/bold]", seconds(span.duration_s)]
+    led = span.attributes.get("assay.route.model")
+    name = f"{span.name} → {led}" if isinstance(led, str) else span.name
+    pieces = [f"[bold]{escape(name)}[/bold]", seconds(span.duration_s)]
+    if span.attributes.get("assay.cache") == "hit":
+        pieces.append("cache hit")
     if span.usage is not None:
         pieces.append(f"{span.usage.tokens_in}+{span.usage.tokens_out} tokens")
     if span.cost is not None:

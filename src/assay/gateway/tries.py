@@ -28,6 +28,8 @@ from assay.types import Event, Handler, Request, closing, replace
 FIRST_WAIT_S: Final = 0.5
 """The longest wait before the first retry; before each further one it is twice as long, up to MAX_WAIT_S."""
 MAX_WAIT_S: Final = 20.0
+ROUTED: Final = "assay.route.model"
+"""The attribute of a call's span that names the model which answered, or was tried last."""
 MAX_HELD: Final = 64
 """How many events that say nothing are held back at most."""
 
@@ -81,7 +83,7 @@ def tries(
                 await _allowed(again, request, last)
                 if (left_s := until - healths.clock()) <= 0 or not health.breaker.allows():
                     break
-                sent = replace(request, context=replace(request.context, deadline_s=left_s))
+                sent = _sent(request, target, left_s)
                 start_ns, held = clock_ns(), _Held(health, healths.clock)
                 try:
                     async with closing(handlers[target.name](sent)) as events:
@@ -113,6 +115,13 @@ def tries(
 async def _allowed(again: Again | None, request: Request, last: AssayError | None) -> None:
     if again is not None and last is not None:
         await again(request)
+
+
+def _sent(request: Request, target: Target, left_s: float) -> Request:
+    """What one try is given: the time that is left. The call's span will name its target."""
+    if request.context.notes is not None:
+        request.context.notes.attributes[ROUTED] = target.name
+    return replace(request, context=replace(request.context, deadline_s=left_s))
 
 
 class _Held:
