@@ -112,9 +112,17 @@ def page_of(nodes: Sequence[SpanNode], span_id: str) -> int:
 
 
 def telling(nodes: Sequence[SpanNode]) -> Span:
-    """The span to look at first: the deepest failure, else the first call to a model, else the root."""
+    """The span to look at first: the deepest failure, else the first call to a model, else the root.
+
+    A try that failed in a call that was answered after it is no failure of the call's.
+    """
     spans = list(walk(nodes))
-    failed = [span for span in spans if span.status == "error"]
+    answered = {span.span_id for span in spans if span.status == "ok"}
+    failed = [
+        span
+        for span in spans
+        if span.status == "error" and not (span.operation == "try" and span.parent_id in answered)
+    ]
     parents = {span.parent_id for span in failed}
     for span in failed:
         if span.span_id not in parents:
