@@ -28,7 +28,7 @@ from assay.gateway import Route, Target, breaker, gateway
 from assay.gateway.breaker import Breaker
 from assay.gateway.route import Healths, ordered
 from assay.gateway.tries import Failed, tries
-from assay.prices import free, listed
+from assay.prices import free
 from assay.providers.scripted import Scripted, tape
 from assay.trace import Span, Tracer
 from assay.types import Assembly, Context, Event, Handler, Request, Started, TextDelta, closing, replace, user
@@ -321,7 +321,7 @@ async def test_a_try_that_failed_is_a_span_below_the_calls() -> None:
     assert (tried.name, tried.status, tried.provider) == ("try p0", "error", "p0")
     assert (tried.trace_id, tried.parent_id) == (call.trace_id, call.span_id)
     assert tried.cost is not None
-    assert (tried.cost.kind, tried.cost.usd) == ("exact", 0), "what is free is free, whatever came of it"
+    assert tried.cost.kind == "unknown", "nobody knows what an upstream that broke bills"
     assert (call.status, call.provider) == ("ok", "p1")
     assert call.attributes["assay.route.model"] == "p1"
 
@@ -335,15 +335,3 @@ async def test_no_time_at_all_is_a_deadline() -> None:
 
 def _steps(world: World, times: list[float]) -> Callable[[], float]:
     return lambda: times.pop(0) if len(times) > 1 else times[0]
-
-
-async def test_nobody_knows_what_an_upstream_that_broke_bills() -> None:
-    world = World([AWAY], ["two"])
-    paid = tuple(replace(target, pricing=listed("openai")) for target in world.route.targets)
-    spans: list[Span] = []
-    await answer(gateway({"fast": replace(world.route, targets=paid)}, Tracer(spans.append)))
-    assert [span.cost.kind for span in spans if span.cost] == ["unknown", "unknown"]
-    alone = replace(world.route, targets=world.route.targets[:1])
-    spans.clear()
-    await failure(gateway({"fast": alone}, Tracer(spans.append)))
-    assert [span.cost.usd for span in spans if span.cost] == [0]

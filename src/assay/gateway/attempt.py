@@ -89,8 +89,6 @@ def attempt(target: Target, *, one_of_many: bool = False) -> Handler:
             raise alarm.error() from None
         finally:
             alarm.stop()
-            if not reply.complete and request.context.notes is not None:
-                request.context.notes.cost = reply.lost()
         if not reply.complete:
             name = target.upstream.name
             raise BadResponse(f"The provider {name} ended its reply in the middle; try again", provider=name)
@@ -125,11 +123,6 @@ class _Reply:
         self._request = request
         self._started = Started("", "")
         self.complete = False
-
-    def lost(self) -> Cost | None:
-        """What a reply that did not come whole costs, where its price is the same whatever came: free."""
-        found = self._target.pricing(self._target.model, None)
-        return None if found.usd is None else found
 
     def mark(self, event: Event) -> Event:
         """The event with the provider's name, or with the cost beside the usage."""
